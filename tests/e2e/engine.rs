@@ -2,6 +2,7 @@
 //! fails in the middle, and a session key that two nodes were promised more of than it is good for. Deposits are compared on the chain.
 
 mod failing;
+mod llama;
 
 use std::{
     net::SocketAddr,
@@ -72,6 +73,7 @@ async fn nothing_is_charged_beyond_what_an_engine_delivered_and_nothing_is_colle
     let charged: Vec<u128> = before.iter().zip(&after).map(|(before, after)| before - after).collect();
     assert_eq!(charged, [0, left.0, 0, 2 * fee.0 + PRIMING * fee.0], "client, leaver, unlucky, holder");
     cluster.say("deposits fell by what was delivered and vouched for, to the wei");
+    llama::an_adapter_in_its_format_is_served_by_who_has_it_and_by_who_fetches_it(&cluster, &published["version"]).await;
     drop(cluster.stop().await);
 }
 

@@ -1,4 +1,4 @@
-//! `tributary adapter`: LoRA adapters in PEFT's files, named by content.
+//! `tributary adapter`: LoRA adapters in PEFT's files or llama.cpp's, named by content.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,9 @@ use anyhow::{Context as _, bail, ensure};
 use chain_bridge::registry::State;
 use clap::{Args as ClapArgs, Subcommand};
 use inference::{
-    adapter::{AdapterFiles, CONFIG_BYTES_MAX, CONFIG_FILE, Lora, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE},
+    adapter::{
+        AdapterFiles, CONFIG_BYTES_MAX, CONFIG_FILE, GGUF_FILE, Lora, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE,
+    },
     gguf::GgufFile,
     model::ModelInfo,
 };
@@ -45,12 +47,12 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Check a PEFT folder (adapter_config.json, adapter_model.safetensors) and keep it under its content hash.
+    /// Check a PEFT folder (adapter_config.json, adapter_model.safetensors) or a GGUF file and keep it under its content hash.
     #[command(
-        after_help = "Example:\n  tributary adapter import medical-adapter --base model.gguf\n\nA running node with this data folder serves it within seconds, if it is registered. With --base every matrix is checked against the\nmodel's shapes. Next: tributary adapter publish FOLDER --name NAME --base ASSET@VERSION --datanet ASSET@VERSION"
+        after_help = "Example:\n  tributary adapter import medical-adapter --base model.gguf\n  tributary adapter import medical-lora.gguf\n\nA running node with this data folder serves it within seconds, if it is registered. With --base every matrix is checked against the\nmodel's shapes. Next: tributary adapter publish FOLDER --name NAME --base ASSET@VERSION --datanet ASSET@VERSION"
     )]
     Import {
-        /// The folder.
+        /// The folder, or a file in llama.cpp's format.
         folder: PathBuf,
         /// Model file that the adapter must fit.
         #[arg(long, value_name = "FILE")]
@@ -77,7 +79,7 @@ enum Action {
         after_help = "Example:\n  tributary adapter publish medical-adapter --name medical --base 1@1 --datanet 2@1\n\nWithout --split: node=3000,base=1000,adapter=1500,data=4000,stakers=500. At most two transactions, paid by the wallet. An adapter whose settings name another base is refused: no node could apply it.\nNext: tributary adapter import on the nodes that are to serve it, then tributary ask --with medical \"...\""
     )]
     Publish {
-        /// The folder.
+        /// The folder, or a file in llama.cpp's format.
         folder: PathBuf,
         /// Name by which clients ask for it.
         #[arg(long)]
@@ -187,6 +189,9 @@ struct TrainedContribution {
 
 /// The Datanet that an adapter was trained on by the record in its folder; none without such a record, or where the number means another Datanet on this chain.
 fn trained_on(state: &State, folder: &Path) -> anyhow::Result<Vec<AssetVersion>> {
+    if folder.is_file() {
+        return Ok(Vec::new());
+    }
     let path = folder.join(MANIFEST_FILE);
     let bytes = match read_bounded(&path, MANIFEST_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -232,11 +237,6 @@ fn import(data: &DataDir, folder: &Path, base: Option<&Path>) -> anyhow::Result<
     let hash = BlobId(files.hash());
     let kept = data.adapter(hash);
     if !data.has(&kept)? {
-        ensure!(
-            folder.join(CONFIG_FILE).is_file(),
-            "{} is an adapter in llama.cpp's format, which nodes neither keep nor serve yet: convert it to PEFT's {CONFIG_FILE} and {WEIGHTS_FILE}",
-            folder.display()
-        );
         data.create()?;
         // Files first into a folder of another name: a half-copied adapter never carries its hash.
         let fresh = data.adapters().join(format!(".{hash}.{}", std::process::id()));
@@ -255,11 +255,20 @@ fn import(data: &DataDir, folder: &Path, base: Option<&Path>) -> anyhow::Result<
 
 /// Copies an adapter's files, each read to its cap; returns the hash of what was written.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<BlobId> {
-    for (file, most) in [(CONFIG_FILE, CONFIG_BYTES_MAX), (WEIGHTS_FILE, WEIGHTS_BYTES_MAX), (MANIFEST_FILE, MANIFEST_BYTES_MAX)] {
-        match read_bounded(&from.join(file), most) {
+    let (config, weights) = ((CONFIG_FILE, CONFIG_BYTES_MAX), (WEIGHTS_FILE, WEIGHTS_BYTES_MAX));
+    let (gguf, manifest) = ((GGUF_FILE, WEIGHTS_BYTES_MAX), (MANIFEST_FILE, MANIFEST_BYTES_MAX));
+    let is_peft = from.join(CONFIG_FILE).is_file();
+    let files: &[(&str, u64)] = match (from.is_file(), is_peft) {
+        (true, _) => &[gguf],
+        (_, true) => &[config, weights, manifest],
+        (_, false) => &[gguf, manifest],
+    };
+    for (file, most) in files {
+        let path = if from.is_file() { from.to_owned() } else { from.join(file) };
+        match read_bounded(&path, *most) {
             Ok(bytes) => write_atomic(&to.join(file), &bytes, 0o644)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file == MANIFEST_FILE => {}
-            Err(error) => return Err(error).with_context(|| format!("{}", from.join(file).display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && *file == MANIFEST_FILE => {}
+            Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
         }
     }
     Ok(BlobId(AdapterFiles::read(to)?.hash()))
@@ -315,7 +324,31 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use inference::tiny;
+
     use super::*;
+
+    #[test]
+    fn an_adapter_in_either_format_is_kept_under_its_content_and_is_the_same_from_there() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let data = DataDir::new(to.path());
+        let (peft, alone, folder) = (from.path().join("peft"), from.path().join("alone.gguf"), from.path().join("folder"));
+        tiny::write_adapter(&peft, None, 2, 1).unwrap();
+        tiny::adapters::write_gguf_adapter(&alone, None, 2, 1).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(&alone, folder.join(GGUF_FILE)).unwrap();
+        std::fs::write(folder.join(MANIFEST_FILE), "{}").unwrap();
+        let mut hashes = Vec::new();
+        for path in [&peft, &alone, &folder] {
+            let row = import(&data, path, None).unwrap();
+            assert_eq!(AdapterFiles::read(&row.path).unwrap().hash(), row.hash.0);
+            hashes.push(row.hash);
+        }
+        hashes.sort();
+        let found: Vec<BlobId> = present(&data).unwrap().into_iter().map(|(hash, _)| hash).collect();
+        assert_eq!(found, hashes);
+        assert_eq!(std::fs::read_dir(data.adapters()).unwrap().count(), 3, "nothing half-copied is left");
+    }
 
     #[test]
     fn asset_versions_are_read_and_refused_in_words() {

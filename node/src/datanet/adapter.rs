@@ -1,4 +1,4 @@
-//! Adapters between nodes: three files under one content hash.
+//! Adapters between nodes: up to three files under one content hash, in PEFT's format or in llama.cpp's.
 //!
 //! Messages and their checks are `storage::proto::files`; here they are carried. A folder is filled under another name and renamed when all of
 //! it is there, hashed and synced; a broken transfer goes on at its offset, at the next provider. A rank 16 adapter of 20 MB is 80 frames of
@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use inference::adapter::{CONFIG_BYTES_MAX, CONFIG_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE};
+use inference::adapter::{CONFIG_BYTES_MAX, CONFIG_FILE, GGUF_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILE, WEIGHTS_BYTES_MAX, WEIGHTS_FILE};
 use p2p::{bulk::BulkEndpoint, stream::FrameStream};
 use storage::proto::files::{Answer, Ask, FILES, FileEntry, FileList, FileRule, MESSAGE_BYTES_MAX};
 use tokio::{sync::Semaphore, time::timeout};
@@ -33,12 +33,25 @@ const SENDING_MAX: usize = 8;
 /// Adapters whose file hashes are remembered.
 const KNOWN_MAX: usize = 256;
 
-/// The files, in the order in which their hashes make the content hash. The last is absent for an adapter that was not trained here.
-const RULES: [FileRule; FILES] = [
+/// What both formats may have beside: absent for an adapter that was not trained here.
+const MANIFEST: FileRule = FileRule { name: MANIFEST_FILE, bytes_max: MANIFEST_BYTES_MAX, is_needed: false };
+/// PEFT's files, in the order in which their hashes make the content hash.
+const PEFT: [FileRule; FILES] = [
     FileRule { name: CONFIG_FILE, bytes_max: CONFIG_BYTES_MAX, is_needed: true },
     FileRule { name: WEIGHTS_FILE, bytes_max: WEIGHTS_BYTES_MAX, is_needed: true },
-    FileRule { name: MANIFEST_FILE, bytes_max: MANIFEST_BYTES_MAX, is_needed: false },
+    MANIFEST,
 ];
+/// llama.cpp's file, which holds its own settings: its place is that of the matrices, the first one is empty.
+const GGUF: [FileRule; FILES] = [
+    FileRule { name: CONFIG_FILE, bytes_max: 0, is_needed: false },
+    FileRule { name: GGUF_FILE, bytes_max: WEIGHTS_BYTES_MAX, is_needed: true },
+    MANIFEST,
+];
+
+/// Which files a list means: the content hash says of each place whether it is empty.
+const fn rules(files: &FileList) -> &'static [FileRule; FILES] {
+    if files.0[0].is_some() { &PEFT } else { &GGUF }
+}
 
 /// The providing side.
 #[derive(Debug)]
@@ -94,7 +107,7 @@ impl Provider {
             stream.send(&Answer::Unknown.encode()).await?;
             return Ok(());
         };
-        let path = self.data.adapter(adapter).join(RULES[place].name);
+        let path = self.data.adapter(adapter).join(rules(&files)[place].name);
         let mut file = tokio::fs::File::open(&path).await.with_context(|| format!("{}", path.display()))?;
         tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(offset)).await?;
         let mut left = entry.bytes - offset;
@@ -113,7 +126,8 @@ impl Provider {
 /// Hashes and sizes of the files in a folder.
 fn list(folder: &Path) -> io::Result<FileList> {
     let mut files = FileList::default();
-    for (slot, FileRule { name, .. }) in files.0.iter_mut().zip(RULES) {
+    let rules = if folder.join(CONFIG_FILE).exists() { PEFT } else { GGUF };
+    for (slot, FileRule { name, .. }) in files.0.iter_mut().zip(rules) {
         let path = folder.join(name);
         match fs::metadata(&path) {
             Ok(meta) => *slot = Some(FileEntry { digest: storage::blob::of_file(&path)?, bytes: meta.len() }),
@@ -183,8 +197,9 @@ impl Drop for Fresh {
 
 async fn fetch_from(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, hash: BlobId, fresh: &Path) -> anyhow::Result<()> {
     let Answer::Files(files) = open(bulk, node, addr, Ask::Files { content: hash }).await?.1 else { bail!("it does not have it") };
-    files.check(hash, &RULES)?;
-    for (FileRule { name, .. }, entry) in RULES.iter().zip(files.0) {
+    let rules = rules(&files);
+    files.check(hash, rules)?;
+    for (FileRule { name, .. }, entry) in rules.iter().zip(files.0) {
         if let Some(entry) = entry {
             fetch_file(bulk, node, addr, hash, entry, &fresh.join(name)).await.with_context(|| (*name).to_owned())?;
         }
@@ -311,6 +326,24 @@ mod tests {
         let folder = fetch_adapter(&reader.data, &reader.bulk, hash, &providers).await.unwrap();
         assert_eq!(fs::read(folder.join(WEIGHTS_FILE)).unwrap(), weights);
         assert_eq!(list(&folder).unwrap().content(), hash);
+    }
+
+    #[tokio::test]
+    async fn an_adapter_in_llama_cpps_format_is_one_file_and_is_fetched_as_such() {
+        let (honest, reader) = (side(6).await, side(7).await);
+        let weights = vec![9; 1_000];
+        let entry = Some(FileEntry { digest: BlobId::of(&weights), bytes: 1_000 });
+        let hash = FileList([None, entry, None]).content();
+        let folder = honest.data.adapter(hash);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(GGUF_FILE), &weights).unwrap();
+        serve(&honest);
+        let fetched = fetch_adapter(&reader.data, &reader.bulk, hash, &[(honest.node, honest.bulk.local_addr())]).await.unwrap();
+        let names: Vec<_> = fs::read_dir(&fetched).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!((names, fs::read(fetched.join(GGUF_FILE)).unwrap()), (vec![GGUF_FILE.into()], weights));
+        let nothing = FileList::default();
+        let error = nothing.check(nothing.content(), rules(&nothing)).unwrap_err().to_string();
+        assert!(error.contains(GGUF_FILE), "{error}");
     }
 
     #[tokio::test]
