@@ -8,7 +8,7 @@ use std::{convert::Infallible, fs, num::NonZeroUsize, ops::ControlFlow, path::Pa
 
 use attribution::{
     disk::{BuildFileError, BuildOptions, OpenError, OwnedEntry, Progress, build_segment, open_segment, write_segment},
-    index::{DatanetIndex, Entry, FormatError, Index, Segment, SegmentId, Source, Tombstone, layout},
+    index::{DatanetIndex, Entry, FormatError, Index, Segment, SegmentId, Tombstone, layout},
 };
 use proptest::prelude::*;
 use types::{
@@ -25,22 +25,13 @@ fn owned(texts: &[String]) -> Vec<OwnedEntry> {
         ordinal: 0,
         text_root: text_root(text.as_bytes()),
         text: text.clone().into_bytes(),
+        salt: None,
     };
     texts.iter().zip(1..).map(entry).collect()
 }
 
 fn borrowed(entries: &[OwnedEntry]) -> Vec<Entry<'_>> {
-    let entry = |entry: &'_ OwnedEntry| match entry {
-        OwnedEntry::Text { contributor, block, ordinal, text_root, text } => Entry::Text(Source {
-            contributor: *contributor,
-            block: *block,
-            ordinal: *ordinal,
-            text_root: *text_root,
-            text: text.clone().leak(),
-        }),
-        OwnedEntry::Erased(tombstone) => Entry::Erased(*tombstone),
-    };
-    entries.iter().map(entry).collect()
+    entries.iter().map(OwnedEntry::as_entry).collect()
 }
 
 fn in_memory(entries: &[OwnedEntry]) -> Segment {

@@ -141,10 +141,6 @@ async fn opened(context: &Context, place: &str, phrase: &str, most: usize) -> an
         )
     })?;
     let (data, name, said) = (&context.data, card.name().as_str(), Some(version.to_string()));
-    if card.is_private() {
-        // Leaves of a private one are salted: what is searched here is this machine's own copy, under a root that nobody posts.
-        return Opened::whole(Corpus::of_version(data, &state, version, name)?, said);
-    }
     ensure!(
         state.contributions_of(version).next().is_some(),
         "Datanet {version} holds no document: contribute to it, and publish its next version"
