@@ -111,7 +111,9 @@ pub enum ReadError {
         position: u64,
     },
     /// No contract reads salted leaves.
-    #[error("Datanet number {datanet} is private: its leaves are salted, and no contract reads such leaves: nothing that lies there is proven on the chain")]
+    #[error(
+        "Datanet number {datanet} is private: its leaves are salted, and no contract reads such leaves: nothing that lies there is proven on the chain"
+    )]
     Private {
         /// Number of the Datanet.
         datanet: u8,
@@ -458,7 +460,7 @@ mod tests {
             let open = index.open_span(0, position).unwrap();
             assert_eq!(open.datanet.root(), Some(index.root()));
             assert_eq!(open.segment.root(), Some(open.datanet.leaf.segments));
-            assert_eq!(open.text.root(), Some(open.segment.leaf.text));
+            assert_eq!(open.text.unwrap().root(), Some(open.segment.leaf.text));
             assert_eq!(open.document.root(), Some(open.segment.leaf.documents));
         }
         for (datanet, position) in [(0, 1), (0, 1 << 20), (2, 0)] {

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     index::{HeadOpenings, Opened, TextLeaf},
     prompt::Role,
-    sample::{private_sample, ANSWER, Sample, account, answer, datanet, sample},
+    sample::{ANSWER, Sample, account, answer, datanet, private_sample, sample},
 };
 
 impl Sample {

@@ -310,7 +310,7 @@ pub(crate) fn as_u64(length: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use types::{id::Address, text};
+    use types::id::Address;
 
     use super::*;
 
@@ -319,7 +319,7 @@ mod tests {
         // A word start every 5.2 bytes, documents of some 2 kB.
         let document = |number: u64| (0..363).map(|word| format!("{:04x} ", (number * 363 + word) * 40_503 % 65_521)).collect::<String>();
         let text: String = (0..500).map(|number| document(number).replace("0 ", "00000 ") + "\0").collect();
-        let text_root = text::text_root(text.as_bytes());
+        let text_root = text_root(text.as_bytes());
         let source = Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root, text: text.as_bytes() };
         let segment = Segment::build(&[source], 0).unwrap();
         let per_mille = segment.memory_bytes() * 1_000 / text.len();

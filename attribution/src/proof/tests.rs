@@ -43,7 +43,9 @@ fn what_lies_in_a_private_datanet_is_proven_by_nobody_and_what_does_not_still_is
         bundle
     };
     let refused = Err(FaultError::Read(ReadError::Private { datanet: 0 }));
-    let lies: [&dyn Fn(&mut Receipt); 2] = [&|r| r.spans[0].payee = Address([9; 20]), &|r| drop(r.spans.remove(0))];
+    let lies: [&dyn Fn(&mut Receipt); 2] = [&|r| r.spans[0].payee = Address([9; 20]), &|r| {
+        r.spans.remove(0);
+    }];
     for lie in lies {
         assert_eq!(find(&changed(lie), Parameters::builtin(1).unwrap(), &sample.index), refused);
     }

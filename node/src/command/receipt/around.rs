@@ -31,7 +31,10 @@ impl fmt::Display for Around {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text_root, block, document, offset, document_bytes, is_hidden, .. } = self;
         let hidden = if *is_hidden { "; its text lies in a private Datanet: shown to grant holders" } else { "" };
-        write!(f, "byte {offset} of {document_bytes} of document {document} of the contribution {text_root}, committed in block {block}{hidden}")
+        write!(
+            f,
+            "byte {offset} of {document_bytes} of document {document} of the contribution {text_root}, committed in block {block}{hidden}"
+        )
     }
 }
 

@@ -98,7 +98,9 @@ impl Question {
             Self::Text => "question and answer give the roots that were signed".to_owned(),
             Self::Masks => format!("runs that stand in the prompt ({}) are not paid", receipt.masks.len()),
             Self::Weight => format!("the unmasked words weigh {}/256 bit", receipt.weight_total),
-            Self::Spans => format!("spans ({}): what is shown of text, place, weight and payee leads to the index root", receipt.spans.len()),
+            Self::Spans => {
+                format!("spans ({}): what is shown of text, place, weight and payee leads to the index root", receipt.spans.len())
+            }
             Self::Search => "a new search of the whole index finds the same spans".to_owned(),
             Self::Reading => "the model's tokenizer reads the token ids as the answer, and counts the question's as billed".to_owned(),
         }
