@@ -119,7 +119,7 @@ mod tests {
     use std::sync::Arc;
 
     use attribution::index::Index;
-    use chain_bridge::registry::{Event, Logged};
+    use chain_bridge::registry::{Event, Logged, state::Accepted};
     use storage::{
         datanet::{Document, Place, contribution_text, private, shard},
         seal::{book::Author, log::Purposes, segment::SegmentKey},
@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn indexed(data: &DataDir, state: &State) -> Result<Index, StoreError> {
-        let texts = &mut |accepted: &_| datanet::local(data, accepted)?.context("it is not here");
+        let texts = &mut |accepted: &Accepted| datanet::local(data, accepted)?.context("it is not here");
         let plan = Plan::of(state, VERSION).unwrap();
         let (datanet, _) = Indexes::of(data, &Attribution::default()).open(&plan, texts, &mut go_on)?;
         Ok(Index::new(vec![Arc::new(datanet)])?)

@@ -14,7 +14,7 @@ use serde::Serialize;
 use storage::{
     proto::gate::{Ask, Reply},
     seal::{
-        book::Book,
+        book::{Author, Book},
         log::{Entry, Event, Head, Purpose, Purposes, Signed},
     },
 };

@@ -3,7 +3,7 @@ use std::{
     sync::Barrier,
 };
 
-use attribution::index::{ReadError, layout};
+use attribution::index::{ReadError, Source, layout};
 use chain_bridge::registry::{Event, Logged};
 use storage::datanet::{Document, contribution_text};
 use tempfile::TempDir;
