@@ -527,5 +527,9 @@ pub fn misread(segment: &Segment, planned: &Planned) -> Option<u64> {
     None
 }
 
+fn search(version: AssetVersion, segments: &[Segment]) -> Result<Clusters, StoreError> {
+    near::found(segments).map_err(|why| StoreError::Near { version, why })
+}
+
 #[cfg(test)]
 mod tests;
