@@ -2,6 +2,8 @@
 //!
 //! [`verify`] recomputes every derived value from the bundle alone: signatures, ids, roots, counts, options, fee and split, masks, word weights, and for
 //! each span its text, weight, place and payee. What only the whole index can show, an omitted or dominated span, is [`verify_full`]'s.
+//! Of a private Datanet a bundle shows where a span stands and whom it pays, and not its text: that the words are there is for who holds a grant, by
+//! [`verify_full`] with an index that the grant lets it build. [`Verified::unseen`] says which spans that concerns.
 //! Cost: five signature recoveries, five hashed bytes per byte of prompt and answer, about 40 hashes per span.
 
 mod place;
@@ -73,7 +75,7 @@ pub struct Bundle {
     pub continued: Vec<u32>,
     /// The vouched tokens of this attempt.
     pub token_ids: Vec<u32>,
-    /// What leads from each span to the index root.
+    /// What leads from each span to the index root, without the text of private Datanets.
     pub openings: Vec<SpanOpenings>,
     /// Fingerprints of the activations that the receipt's root names; none in a profile that needs none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "read_list::<_, _, FINGERPRINTS_MAX>")]
@@ -159,6 +161,9 @@ pub struct Verified {
     pub parts: Vec<(Part, Amount)>,
     /// The answer's words and weights.
     pub words: Vec<Word>,
+    /// Numbers of the spans whose text lies in a private Datanet and was not looked at: place, weight and payee of each lead to the index root, that the words
+    /// stand there is shown to grant holders.
+    pub unseen: Vec<u32>,
 }
 
 /// What the base model's own tokenizer makes of a bundle's tokens and messages. Without the model file the text of the tokens and the count of
@@ -193,12 +198,17 @@ pub fn assets(manifest: &Manifest) -> Vec<AssetVersion> {
     manifest.assets.iter().map(|asset| asset.version).collect()
 }
 
-/// What leads from each span to the root of `index`.
+/// What leads from each span to the root of `index`, fit for anybody: text of private Datanets is left out.
 ///
 /// # Errors
 /// [`ReadError`] for the first span that stands in no document, or in one that has changed under its root.
 pub fn openings(index: &Index, spans: &[Span]) -> Result<Vec<SpanOpenings>, ReadError> {
-    spans.iter().map(|span| index.open_span(span.datanet, span.position)).collect()
+    let for_anybody = |span: &Span| {
+        let whole = index.open_span(span.datanet, span.position)?;
+        let is_private = index.datanets().get(usize::from(span.datanet)).is_some_and(|datanet| datanet.is_private());
+        Ok(if is_private { SpanOpenings { text: None, ..whole } } else { whole })
+    };
+    spans.iter().map(for_anybody).collect()
 }
 
 /// Checks a bundle from itself alone, under the built-in parameters that its receipt names.
@@ -226,21 +236,26 @@ pub fn verify_under(bundle: &Bundle, parameters: &Parameters) -> Result<Verified
     let parts = terms::check(bundle, &mut faults);
     let words = wording::check(bundle, parameters, &mut faults);
     match (parts, words) {
-        (Some(parts), Some(words)) if faults.0.is_empty() => {
-            Ok(Verified { receipt: bundle.receipt.document.hash(), seed: bundle.request.seed(), parts, words })
+        (Some(parts), Some((words, unseen))) if faults.0.is_empty() => {
+            Ok(Verified { receipt: bundle.receipt.document.hash(), seed: bundle.request.seed(), parts, words, unseen })
         }
         _ => Err(Faults(faults.0)),
     }
 }
 
-/// Checks a bundle and searches `index` anew: omitted, dominated and later-held spans show only here.
+/// Checks a bundle and searches `index` anew: omitted, dominated and later-held spans show only here, and what stands in private Datanets.
 ///
 /// # Errors
 /// [`Faults`].
 pub fn verify_full(bundle: &Bundle, index: &Index) -> Result<Verified, Faults> {
     let verified = verify(bundle)?;
     let parameters = Parameters::builtin(bundle.receipt.document.parameters).expect("a verified bundle names built-in parameters");
-    search(bundle, parameters, index).map(|()| verified)
+    search(bundle, parameters, index).map(|()| seen(verified))
+}
+
+/// The search found every span in the index, those of private Datanets too.
+fn seen(verified: Verified) -> Verified {
+    Verified { unseen: Vec::new(), ..verified }
 }
 
 /// [`verify_full`] under given parameters.
@@ -249,7 +264,7 @@ pub fn verify_full(bundle: &Bundle, index: &Index) -> Result<Verified, Faults> {
 /// [`Faults`].
 pub fn verify_full_under(bundle: &Bundle, parameters: &Parameters, index: &Index) -> Result<Verified, Faults> {
     let verified = verify_under(bundle, parameters)?;
-    search(bundle, parameters, index).map(|()| verified)
+    search(bundle, parameters, index).map(|()| seen(verified))
 }
 
 fn search(bundle: &Bundle, parameters: &Parameters, index: &Index) -> Result<(), Faults> {

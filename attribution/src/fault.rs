@@ -92,6 +92,11 @@ pub enum FaultError {
         /// Spans that would be false if this text were the committed one.
         spans: Vec<u16>,
     },
+    /// Bytes differ, but in private Datanets, and no span is false in a way that shows elsewhere.
+    #[error(
+        "spans {0:?} do not say what stands at their places, which lie in private Datanets: no contract reads salted leaves, so nothing proves it on the chain"
+    )]
+    Private(Vec<u16>),
     /// Parameters that are not built in, and no span is false in a way that shows without them.
     #[error(
         "the receipt names parameters {0}, known is 1: the answer's leaves cannot be made, so only spans that are false without them show"
@@ -116,15 +121,17 @@ pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>
     let answer = parameters.map(|parameters| Answer::new(&bundle.answer, bundle.answer_salt, parameters));
     let stands = answer.as_ref().is_some_and(|answer| answer.tree.root() == receipt.answer_root);
     let case = Case { bundle, index, answer: answer.as_ref().filter(|_| stands) };
-    let (mut proofs, mut spans) = (Vec::new(), Vec::new());
+    let (mut proofs, mut spans, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
     for (span, number) in receipt.spans.iter().zip(0..) {
         match case.judge(span, number) {
             Judged::Stands => {}
             Judged::False(proof) => proofs.push(*proof),
             Judged::Unopened => spans.push(number),
+            Judged::Private => hidden.push(number),
         }
     }
     match answer {
+        _ if proofs.is_empty() && !hidden.is_empty() => Err(FaultError::Private(hidden)),
         _ if stands || !proofs.is_empty() => Ok(proofs),
         Some(answer) => Err(FaultError::Answer { expected: receipt.answer_root, got: answer.tree.root(), spans }),
         None => Err(FaultError::Parameters(receipt.parameters)),
@@ -174,6 +181,8 @@ enum Judged {
     False(Box<FalseSpan>),
     /// False, but only by an answer that cannot be opened.
     Unopened,
+    /// False by what stands in a private Datanet.
+    Private,
 }
 
 impl Case<'_> {
@@ -213,8 +222,13 @@ impl Case<'_> {
         let Some((segment, text)) = self.index.open_text(span.datanet, span.position) else { return Judged::Unopened };
         let offset = span.position - segment.leaf.start;
         let within = usize::try_from(offset % as_u64(LEAF_STRIDE)).expect("below 64");
-        if text.leaf.0.get(within..within + bytes.len()) == Some(&self.bundle.answer.as_bytes()[bytes.clone()]) {
+        let is_private = self.index.datanets().get(usize::from(span.datanet)).is_some_and(|datanet| datanet.is_private());
+        let stands = text.leaf.text(is_private).and_then(|text| text.get(within..within + bytes.len()));
+        if stands == Some(&self.bundle.answer.as_bytes()[bytes.clone()]) {
             return Judged::Stands;
+        }
+        if is_private {
+            return Judged::Private;
         }
         let Some(answer) = self.answer else { return Judged::Unopened };
         proof.answer = answer.show(bytes.start / LEAF_STRIDE);

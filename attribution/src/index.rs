@@ -18,6 +18,7 @@ mod openings;
 mod order;
 mod query;
 mod rows;
+mod salted;
 mod segment;
 mod statistics;
 
@@ -39,11 +40,12 @@ pub use layout::layout;
 pub use leaf::{ARRAY_LEAF_ENTRIES, ArrayLeaf, DatanetLeaf, DocumentRow, HeadOpenings, Leaf, Opened, SegmentLeaf, SpanOpenings, TextLeaf};
 pub(crate) use openings::is_cut_before;
 pub use rows::Documents;
+pub use salted::{SALT_BYTES, veiled};
 pub use segment::{SEGMENT_BYTES_MAX, Segment};
 pub use statistics::{CONTEXT_BYTES_MAX, CONTINUATIONS_MAX, NextWords, StatisticsError};
 #[cfg(feature = "disk")]
 pub(crate) use {
-    build::{Both, Laid, Piece, Summary, Table, in_turn},
+    build::{Both, Laid, Summary, Table, in_turn},
     bytes::Bytes,
     format::{GUIDE_STRIDE, HEADER_BYTES, PADDING},
     order::{KEY_BYTES, as_index, is_ended, key_of},
@@ -80,6 +82,9 @@ pub enum IndexError {
         /// The document it follows.
         head: Priority,
     },
+    /// Segments with salted leaves and others.
+    #[error("some segments of Datanet {0} have salted leaves and others plain ones: a Datanet is private or it is not")]
+    Mixed(AssetVersion),
 }
 
 /// Why nothing can be shown of a place.
@@ -105,6 +110,14 @@ pub enum ReadError {
         /// The byte.
         position: u64,
     },
+    /// No contract reads salted leaves.
+    #[error(
+        "Datanet number {datanet} is private: its leaves are salted, and no contract reads such leaves: nothing that lies there is proven on the chain"
+    )]
+    Private {
+        /// Number of the Datanet.
+        datanet: u8,
+    },
 }
 
 /// One version of a Datanet.
@@ -115,6 +128,7 @@ pub struct DatanetIndex {
     /// First byte of each segment in the Datanet.
     starts: Vec<u64>,
     bytes: u64,
+    is_private: bool,
     tree: Tree,
 }
 
@@ -122,7 +136,7 @@ impl DatanetIndex {
     /// Puts segments one after the other. Every document is paid for itself.
     ///
     /// # Errors
-    /// [`IndexError::TooLong`].
+    /// [`IndexError::TooLong`], [`IndexError::Mixed`].
     pub fn new(version: AssetVersion, segments: Vec<Segment>) -> Result<Self, IndexError> {
         Self::clustered(version, segments, &Clusters::default())
     }
@@ -130,7 +144,7 @@ impl DatanetIndex {
     /// [`DatanetIndex::new`] with near copies, each of which is paid through the first document of its cluster, in whichever segment that stands.
     ///
     /// # Errors
-    /// [`IndexError::TooLong`], [`IndexError::Cluster`].
+    /// [`IndexError::TooLong`], [`IndexError::Cluster`], [`IndexError::Mixed`].
     pub fn clustered(version: AssetVersion, mut segments: Vec<Segment>, clusters: &Clusters) -> Result<Self, IndexError> {
         let mut starts = Vec::with_capacity(segments.len());
         let mut bytes = 0;
@@ -141,10 +155,15 @@ impl DatanetIndex {
         if bytes > DATANET_BYTES_MAX {
             return Err(IndexError::TooLong { version, got: bytes });
         }
+        let is_private = segments.iter().any(Segment::is_salted);
+        // A segment of what was erased alone has no leaf that could be salted.
+        if is_private && segments.iter().any(|segment| !segment.is_salted() && !segment.text().is_empty()) {
+            return Err(IndexError::Mixed(version));
+        }
         join(version, &mut segments, clusters)?;
         let leaves: Vec<_> = segments.iter().zip(&starts).map(|(segment, start)| segment.leaf(*start).bytes()).collect();
         let tree = Tree::over(leaves.iter().map(Vec::as_slice));
-        Ok(Self { version, segments, starts, bytes, tree })
+        Ok(Self { version, segments, starts, bytes, is_private, tree })
     }
 
     /// Asset and version.
@@ -162,9 +181,15 @@ impl DatanetIndex {
         self.bytes
     }
 
+    /// Whether its leaves are salted.
+    pub const fn is_private(&self) -> bool {
+        self.is_private
+    }
+
     /// Its leaf in an index.
     pub fn leaf(&self) -> DatanetLeaf {
-        DatanetLeaf { version: self.version, bytes: self.bytes, segments: self.tree.root() }
+        let segments = if self.is_private { veiled(self.tree.root()) } else { self.tree.root() };
+        DatanetLeaf { version: self.version, bytes: self.bytes, segments }
     }
 
     /// Segment and row number in it of the Datanet's row `number`.
@@ -343,7 +368,7 @@ impl Index {
         Some((datanet.open_segment(segment)?, datanet.segments[segment].open_array(rank)?))
     }
 
-    /// Everything that proves a span's text, payee and Datanet under the root.
+    /// Everything that proves a span's text, payee and Datanet under the root; of a private Datanet the text too, behind its salt, which is for grant holders.
     ///
     /// # Errors
     /// [`ReadError::Nowhere`] where no document stands, [`ReadError::Changed`] where what stands there does not lead to the root any more.
@@ -356,7 +381,7 @@ impl Index {
         let (segment, text) = self.open_text(number, position).ok_or(changed)?;
         let is_head = datanet.row_place(row.cluster) == Some((place, row_number));
         Ok(SpanOpenings {
-            text,
+            text: Some(text),
             document: datanet.segments[place].open_document(row_number).ok_or(changed)?,
             segment,
             datanet: self.open_datanet(number).ok_or(changed)?,
@@ -435,7 +460,7 @@ mod tests {
             let open = index.open_span(0, position).unwrap();
             assert_eq!(open.datanet.root(), Some(index.root()));
             assert_eq!(open.segment.root(), Some(open.datanet.leaf.segments));
-            assert_eq!(open.text.root(), Some(open.segment.leaf.text));
+            assert_eq!(open.text.unwrap().root(), Some(open.segment.leaf.text));
             assert_eq!(open.document.root(), Some(open.segment.leaf.documents));
         }
         for (datanet, position) in [(0, 1), (0, 1 << 20), (2, 0)] {

@@ -86,23 +86,37 @@ impl Case<'_> {
     }
 
     /// Everything that the answer shows, and the prompt where it is known.
-    fn claims(&self) -> Result<Vec<Claim>, ReadError> {
+    fn claims(&self, hidden: &mut Option<ReadError>) -> Result<Vec<Claim>, ReadError> {
         let (flawed, shared) = (mask::false_masks(self), mask::shared(self));
-        let ineligible = ineligible::ineligible(self, &flawed, &shared)?.into_iter().map(Claim::Ineligible);
+        let ineligible = ineligible::ineligible(self, &flawed, &shared, hidden)?.into_iter().map(Claim::Ineligible);
         let missing = mask::missing_masks(self, &shared).into_iter().map(Claim::MissingMask);
         let total = weight::false_total(self).map(Claim::Total);
         let claims = ineligible.chain(total).chain(flawed.into_iter().map(Claim::FalseMask)).chain(missing).map(Ok);
         let holders = payee::later_holders(self).map(|holder| holder.map(Claim::Holder));
         let omitted = omission::omitted(self).map(|omission| omission.map(Claim::Omission));
-        claims.chain(holders).chain(omitted).collect()
+        provable(claims.chain(holders).chain(omitted), hidden)
     }
+}
+
+/// The claims that a contract reads. What lies in a private Datanet is none, and noted.
+fn provable(claims: impl Iterator<Item = Result<Claim, ReadError>>, hidden: &mut Option<ReadError>) -> Result<Vec<Claim>, ReadError> {
+    let mut found = Vec::new();
+    for claim in claims {
+        match claim {
+            Ok(claim) => found.push(claim),
+            Err(private @ ReadError::Private { .. }) => *hidden = Some(private),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// All proofs that `index` gives against a receipt, those of the least evidence first: none for an honest one. An answer root over another text or other
 /// weights hides what only the answer's leaves show.
 ///
 /// # Errors
-/// [`FaultError`] if what is given does not let anything be opened.
+/// [`FaultError`] if what is given does not let anything be opened; [`ReadError::Private`] in it if the one thing wrong lies in a private Datanet, whose leaves no
+/// contract reads.
 pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &Index) -> Result<Vec<Proof>, FaultError> {
     let Given { domains, receipt: signed, answer: text, answer_salt, prompt } = given.into();
     let receipt = &signed.document;
@@ -110,7 +124,8 @@ pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &In
     if index.root() != receipt.index {
         return Err(FaultError::Index { expected: receipt.index, got: index.root() });
     }
-    let mut claims = payee::wrong_payees(receipt, index).map(|payee| payee.map(Claim::Payee)).collect::<Result<Vec<_>, _>>()?;
+    let mut hidden = None;
+    let mut claims = provable(payee::wrong_payees(receipt, index).map(|payee| payee.map(Claim::Payee)), &mut hidden)?;
     if parameters.id != receipt.parameters {
         return if claims.is_empty() { Err(FaultError::Parameters(receipt.parameters)) } else { Ok(proofs(signed, claims)) };
     }
@@ -119,11 +134,14 @@ pub fn find<'a>(given: impl Into<Given<'a>>, parameters: &Parameters, index: &In
         let asked =
             prompt.as_ref().and_then(|(bytes, salt)| Text::prompt(bytes, *salt)).filter(|asked| asked.root() == receipt.prompt_root);
         let case = Case { receipt, text, parameters, index, answer: &answer, said: Text::answer(text, &answer), asked };
-        claims.extend(case.claims()?);
+        claims.extend(case.claims(&mut hidden)?);
     } else if claims.is_empty() {
         return Err(FaultError::Answer { expected: receipt.answer_root, got: answer.root(), spans: Vec::new() });
     }
-    Ok(proofs(signed, claims))
+    match hidden {
+        Some(private) if claims.is_empty() => Err(private.into()),
+        _ => Ok(proofs(signed, claims)),
+    }
 }
 
 fn proofs(signed: &Signed<Receipt>, mut claims: Vec<Claim>) -> Vec<Proof> {

@@ -21,7 +21,7 @@ use types::{
 use crate::{
     answer::answer_root,
     bundle::{Bundle, assets, openings},
-    index::{DatanetIndex, Index, Segment, Source},
+    index::{DatanetIndex, Entry, Index, Segment, Source},
     parameters::Parameters,
     prompt::{Message, Role, prompt_bytes},
     span::attribute,
@@ -64,6 +64,28 @@ pub(crate) fn datanet(asset: u64, texts: &[(u8, &str)]) -> Arc<DatanetIndex> {
         })
         .collect();
     Arc::new(DatanetIndex::new(AssetVersion { asset: AssetId(asset), version: 1 }, vec![Segment::build(&sources, 0).unwrap()]).unwrap())
+}
+
+/// A private Datanet of one contribution a text.
+pub(crate) fn private(asset: u64, texts: &[(u8, &str)]) -> Arc<DatanetIndex> {
+    let salt = |who: u8| Hash32([who ^ 0x33; 32]);
+    let texts: Vec<(u8, Vec<u8>)> = texts.iter().map(|(who, text)| (*who, format!("{text}\0").into_bytes())).collect();
+    let entry = |((who, text), block): (&'_ (u8, Vec<u8>), u64)| {
+        let text_root = prompt_root(text, salt(*who));
+        Entry::Salted(Source { contributor: Address([*who; 20]), block, ordinal: 0, text_root, text: text.clone().leak() }, salt(*who))
+    };
+    let entries: Vec<Entry<'_>> = texts.iter().zip(10..).map(entry).collect();
+    let segment = Segment::build_entries(&entries, 0).unwrap();
+    Arc::new(DatanetIndex::new(AssetVersion { asset: AssetId(asset), version: 1 }, vec![segment]).unwrap())
+}
+
+/// [`sample`] with the first Datanet private.
+pub(crate) fn private_sample() -> Sample {
+    let hidden = private(3, &[(0xa1, "Something unrelated about kidneys."), (0xa2, FIRST), (0xa3, COPY)]);
+    let index = Index::new(vec![hidden, datanet(4, &[(0xb1, SECOND)])]).unwrap();
+    let node = account(7);
+    let bundle = answer(&node, &index, 0, ANSWER);
+    Sample { node, index, bundle }
 }
 
 pub(crate) fn sample() -> Sample {

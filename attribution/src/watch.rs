@@ -136,14 +136,13 @@ impl Case<'_> {
         let offset = span.position.checked_sub(segment.leaf.start)?;
         let leads = datanet.root() == Some(self.receipt.index)
             && datanet.opening.index == u64::from(span.datanet)
-            && segment.root() == Some(datanet.leaf.segments)
+            && open.is_private().is_some()
             && row.root() == Some(segment.leaf.documents)
             && (row.leaf.start..row.leaf.end()).contains(&offset);
         // In a Datanet's first segment the row's number is its place; in later ones only the whole index knows it.
         let (head, home) = open.head.as_ref().map_or((row, segment), |head| (&head.document, &head.segment));
         let is_first = head.leaf.cluster == row.leaf.cluster
             && (home.leaf.start != 0 || head.opening.index == row.leaf.cluster)
-            && home.root() == Some(datanet.leaf.segments)
             && head.root() == Some(home.leaf.documents);
         (leads && is_first).then_some(open)
     }
@@ -249,13 +248,14 @@ impl Case<'_> {
     }
 }
 
-/// Whether what is shown of a span's place says its bytes.
+/// Whether what is shown of a span's place says its bytes. Of a private Datanet nothing is shown, and so nothing false.
 fn says(open: &SpanOpenings, span: &Span, bytes: &[u8]) -> bool {
     let offset = span.position.saturating_sub(open.segment.leaf.start);
     let within = usize::try_from(offset % as_u64(LEAF_STRIDE)).expect("below 64");
-    open.text.root() == Some(open.segment.leaf.text)
-        && open.text.opening.index == offset / as_u64(LEAF_STRIDE)
-        && open.text.leaf.0.get(within..within + bytes.len()) == Some(bytes)
+    let Some(text) = &open.text else { return open.is_private() == Some(true) };
+    text.root() == Some(open.segment.leaf.text)
+        && text.opening.index == offset / as_u64(LEAF_STRIDE)
+        && open.shown_text().and_then(|shown| shown.get(within..within + bytes.len())) == Some(bytes)
 }
 
 /// Bytes of an answer that a receipt names.

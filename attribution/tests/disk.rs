@@ -8,12 +8,13 @@ use std::{convert::Infallible, fs, num::NonZeroUsize, ops::ControlFlow, path::Pa
 
 use attribution::{
     disk::{BuildFileError, BuildOptions, OpenError, OwnedEntry, Progress, build_segment, open_segment, write_segment},
-    index::{DatanetIndex, Entry, FormatError, Index, Segment, SegmentId, Source, Tombstone, layout},
+    index::{DatanetIndex, Entry, FormatError, Index, Segment, SegmentId, Tombstone, layout},
 };
 use proptest::prelude::*;
 use types::{
     id::{Address, AssetId, AssetVersion, Hash32},
-    text::text_root,
+    merkle::{self, keccak},
+    text::{leaf_salt, prompt_root, text_root},
 };
 
 const MIB: u64 = 1 << 20;
@@ -25,22 +26,13 @@ fn owned(texts: &[String]) -> Vec<OwnedEntry> {
         ordinal: 0,
         text_root: text_root(text.as_bytes()),
         text: text.clone().into_bytes(),
+        salt: None,
     };
     texts.iter().zip(1..).map(entry).collect()
 }
 
 fn borrowed(entries: &[OwnedEntry]) -> Vec<Entry<'_>> {
-    let entry = |entry: &'_ OwnedEntry| match entry {
-        OwnedEntry::Text { contributor, block, ordinal, text_root, text } => Entry::Text(Source {
-            contributor: *contributor,
-            block: *block,
-            ordinal: *ordinal,
-            text_root: *text_root,
-            text: text.clone().leak(),
-        }),
-        OwnedEntry::Erased(tombstone) => Entry::Erased(*tombstone),
-    };
-    entries.iter().map(entry).collect()
+    entries.iter().map(OwnedEntry::as_entry).collect()
 }
 
 fn in_memory(entries: &[OwnedEntry]) -> Segment {
@@ -84,6 +76,37 @@ fn a_file_has_the_same_bytes_in_any_memory_with_any_threads_and_as_built_in_memo
         assert!(memory > 24 || sorted.len() > 2, "{sorted:?}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing but the segment is left");
     }
+}
+
+#[test]
+fn salted_leaves_are_the_same_in_a_file_and_in_memory_and_in_every_piece_of_the_array() {
+    let salted = |entry: OwnedEntry| match entry {
+        OwnedEntry::Text { contributor, block, ordinal, text, .. } => {
+            let salt = Hash32([u8::try_from(block % 251).unwrap(); 32]);
+            OwnedEntry::Text { contributor, block, ordinal, text_root: prompt_root(&text, salt), text, salt: Some(salt) }
+        }
+        erased @ OwnedEntry::Erased(_) => erased,
+    };
+    let entries: Vec<OwnedEntry> = owned(&texts::prose(3, 400_000)).into_iter().map(salted).collect();
+    let expected = in_memory(&entries);
+    assert!(expected.is_salted() && expected.array().len() > 61_440, "{} entries, a piece has 61,440", expected.array().len());
+    for threads in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = build(folder.path(), &entries, &options(64 * MIB, threads), &mut go_on).unwrap();
+        assert!(bytes == expected.to_bytes(), "{threads} threads");
+        let opened = open_segment(&folder.path().join(expected.id().file_name()), Some(expected.id())).unwrap();
+        assert_eq!((opened.verify(), opened.leaf(0)), (Ok(()), expected.leaf(0)));
+    }
+    // The array's root is that of its leaves one by one, each behind its salt.
+    let salts: Vec<u8> = (1..=entries.len()).flat_map(|block| [u8::try_from(block % 251).unwrap(); 32]).collect();
+    let salt = keccak(&[b"tributary/array-salt/v1", &salts]);
+    let ranks = |leaf: usize| 15 * leaf..(15 * leaf + 16).min(expected.array().len());
+    let entry = |start: u32| [&[0][..], &start.to_be_bytes()].concat();
+    let leaf =
+        |leaf: usize| [leaf_salt(salt, leaf).0.to_vec(), expected.array().slice(ranks(leaf)).iter().flat_map(entry).collect()].concat();
+    let leaves = expected.array().len().div_ceil(15);
+    let bytes = u64::try_from(5 * (expected.array().len() + leaves - 1)).unwrap();
+    assert_eq!(merkle::root(merkle::leaf_digests((0..leaves).map(leaf)), bytes), expected.leaf(0).array);
 }
 
 #[test]
@@ -215,10 +238,8 @@ fn a_flipped_byte_is_named_and_nothing_opens_to_another_root() {
         let _ = index.longest_all("one of the words of these", &[0, 4, 7, 11, 17, 20]);
         for position in [0, 100, 64 * 4] {
             let shown = index.open_span(0, position).ok().filter(|_| index.root() == root);
-            assert!(
-                shown.is_none_or(|shown| shown.text.root() == Some(shown.segment.leaf.text)
-                    && shown.document.root() == Some(shown.segment.leaf.documents))
-            );
+            assert!(shown.is_none_or(|shown| shown.text.unwrap().root() == Some(shown.segment.leaf.text)
+                && shown.document.root() == Some(shown.segment.leaf.documents)));
         }
         let _ = index.open_array(0, 0, 20);
     }

@@ -8,8 +8,9 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use attribution::{
     answer::{answer_tree, open_answer},
     check::{Draw, DrawRule, Operators, draw},
+    disk::OwnedEntry,
     epoch::{Refund, build_payout},
-    index::{Clusters, DatanetIndex, Entry, Index, Leaf, Segment, Source, Tombstone},
+    index::{Clusters, DatanetIndex, Entry, Index, Leaf, Segment, Source, Tombstone, veiled},
     parameters::{Parameters, WordTable, weight},
     prompt::{Message, prompt_bytes},
     shares::{RolePayees, payees},
@@ -111,6 +112,47 @@ fn a_segment_with_tombstones_is_what_the_vectors_say() {
     let rows: Vec<Vec<u8>> = segment.documents().iter().map(|row| row.bytes()).collect();
     assert_eq!(rows, list(&vector["rows"]).iter().map(bytes).collect::<Vec<_>>());
     assert_eq!(segment.leaf(0).bytes(), bytes(&vector["leaf"]));
+}
+
+#[test]
+fn a_private_datanet_is_what_the_vectors_say() {
+    let vectors = vectors();
+    let vector = &vectors["private"];
+    let segments = list(&vector["segments"]).iter().map(|vector| {
+        let owned = list(&vector["contributions"]).iter().map(|c| {
+            let (block, ordinal) = (number(&c["block"]), u32::try_from(number(&c["ordinal"])).unwrap());
+            let text_root = hash(&c["textRoot"]);
+            if c["isErased"].as_bool().unwrap() {
+                return OwnedEntry::Erased(Tombstone { block, ordinal, text_root });
+            }
+            let contributor = c["contributor"].as_str().unwrap().parse().unwrap();
+            OwnedEntry::Text { contributor, block, ordinal, text_root, text: bytes(&c["text"]), salt: Some(hash(&c["textSalt"])) }
+        });
+        let owned: Vec<OwnedEntry> = owned.collect();
+        let entries: Vec<Entry<'_>> = owned.iter().map(OwnedEntry::as_entry).collect();
+        let segment = Segment::build_entries(&entries, 0).unwrap();
+        assert_eq!(hex::encode(segment.text()), hex::encode(bytes(&vector["text"])));
+        segment
+    });
+    let version = AssetVersion { asset: AssetId(number(&vector["asset"])), version: u32::try_from(number(&vector["version"])).unwrap() };
+    let datanet = DatanetIndex::new(version, segments.collect()).unwrap();
+    let mut start = 0;
+    for (segment, vector) in datanet.segments().iter().zip(list(&vector["segments"])) {
+        let leaf = segment.leaf(start);
+        assert_eq!((leaf.text, leaf.array), (hash(&vector["textRoot"]), hash(&vector["arrayRoot"])));
+        assert_eq!(hex::encode(leaf.bytes()), hex::encode(bytes(&vector["leaf"])));
+        assert!(segment.open_array(0).is_none(), "what tells the order of words is not shown");
+        start += leaf.length;
+    }
+    assert_eq!((datanet.bytes(), datanet.leaf().bytes()), (number(&vector["bytes"]), bytes(&vector["leaf"])));
+    assert_eq!(datanet.leaf().segments, veiled(hash(&vector["segmentsRoot"])));
+    let index = Index::new(vec![Arc::new(datanet)]).unwrap();
+    assert_eq!(index.root(), hash(&vector["indexRoot"]));
+    let shown = &vector["textLeaf"];
+    let open = index.open_span(0, 64 * number(&shown["number"])).unwrap();
+    assert_eq!(open.is_private(), Some(true));
+    let text = open.text.unwrap();
+    assert_eq!((text.leaf.bytes(), text.opening), (bytes(&shown["leaf"]), opening(&shown["opening"])));
 }
 
 fn index(vectors: &Value) -> Index {
@@ -236,7 +278,8 @@ fn openings_are_those_of_the_vectors() {
     let (answer, salt) = (vectors["answer"]["answer"].as_str().unwrap(), hash(&vectors["answer"]["answerSalt"]));
     for (vector, span) in list(&vectors["answer"]["spanOpenings"]).iter().zip(&found.spans) {
         let shown = index.open_span(span.datanet, span.position).unwrap();
-        assert_eq!((shown.text.leaf.bytes(), shown.text.opening), (bytes(&vector["textLeaf"]), opening(&vector["text"])));
+        let text = shown.text.unwrap();
+        assert_eq!((text.leaf.bytes(), text.opening), (bytes(&vector["textLeaf"]), opening(&vector["text"])));
         assert_eq!((shown.segment.leaf.bytes(), shown.segment.opening), (bytes(&vector["segmentLeaf"]), opening(&vector["segment"])));
         assert_eq!((shown.datanet.leaf.bytes(), shown.datanet.opening), (bytes(&vector["datanetLeaf"]), opening(&vector["datanet"])));
         let shown = open_answer(answer, &found.words, salt, span.start as usize).unwrap();

@@ -10,6 +10,7 @@ pub mod copies;
 pub mod erased;
 pub mod exchange;
 pub mod fetching;
+pub mod granted;
 pub mod keeping;
 pub mod members;
 pub mod placing;

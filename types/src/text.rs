@@ -197,14 +197,18 @@ pub fn prompt_root(prompt: &[u8], salt: Hash32) -> Hash32 {
 
 /// Top of the tree under [`prompt_root`].
 pub fn prompt_top(prompt: &[u8], salt: Hash32) -> Hash32 {
-    let count = leaf_count(prompt.len());
-    let mut digests = Vec::with_capacity(count);
-    for first in (0..count).step_by(SALTS_AT_ONCE) {
-        let indices = first..(first + SALTS_AT_ONCE).min(count);
+    merkle::top(salted_digests(prompt, salt, 0..leaf_count(prompt.len())))
+}
+
+/// Digests of these salted leaves of `text`, which has them all.
+pub fn salted_digests(text: &[u8], salt: Hash32, leaves: Range<usize>) -> Vec<Hash32> {
+    let mut digests = Vec::with_capacity(leaves.len());
+    for first in leaves.clone().step_by(SALTS_AT_ONCE) {
+        let indices = first..(first + SALTS_AT_ONCE).min(leaves.end);
         let salts = merkle::keccak_each(SALT_DOMAIN, indices.clone().map(|index| salted_index(salt, index)));
-        digests.extend(merkle::leaf_digests(indices.zip(salts).map(|(index, salt)| behind(salt, prompt, index))));
+        digests.extend(merkle::leaf_digests(indices.zip(salts).map(|(index, salt)| behind(salt, text, index))));
     }
-    merkle::top(digests)
+    digests
 }
 
 #[cfg(test)]
@@ -241,6 +245,16 @@ mod tests {
             let window = start..(start + WINDOW).min(len);
             let leaf = leaf_range(start / LEAF_STRIDE, len);
             assert!(leaf.start <= window.start && window.end <= leaf.end, "{start}");
+        }
+    }
+
+    #[test]
+    fn salted_leaves_are_hashed_alike_from_wherever_one_begins() {
+        let (text, salt) = ([7; 9_000], Hash32([3; 32]));
+        let count = leaf_count(text.len());
+        let one_by_one: Vec<Hash32> = (0..count).map(|index| merkle::leaf(&prompt_leaf(&text, salt, index))).collect();
+        for range in [0..count, 0..0, 5..6, 63..65, 64..count, count..count] {
+            assert_eq!(salted_digests(&text, salt, range.clone()), one_by_one[range.clone()], "{range:?}");
         }
     }
 

@@ -103,7 +103,8 @@ impl Walk {
         }
         self.made += 1;
         let text = text.into_bytes();
-        let entry = OwnedEntry::Text { contributor: Address([1; 20]), block: self.made, ordinal: 0, text_root: text_root(&text), text };
+        let text_root = text_root(&text);
+        let entry = OwnedEntry::Text { contributor: Address([1; 20]), block: self.made, ordinal: 0, text_root, text, salt: None };
         self.seconds += thread_seconds() - start;
         entry
     }

@@ -9,14 +9,15 @@ use types::{
 
 use super::{Bundle, Collector};
 use crate::{
-    index::{Index, SpanOpenings},
+    index::{Index, Opened, SpanOpenings, TextLeaf},
     parameters::Parameters,
     prompt::prompt_bytes,
     span::{DELIMITERS, Masked, attribute, weight_of},
 };
 
-/// Checks every span against the answer and against its openings.
-pub(super) fn check(bundle: &Bundle, parameters: &Parameters, found: &Masked, faults: &mut Collector) {
+/// Checks every span against the answer and against its openings; the numbers of those whose text lies in a private Datanet and is not shown.
+pub(super) fn check(bundle: &Bundle, parameters: &Parameters, found: &Masked, faults: &mut Collector) -> Vec<u32> {
+    let mut unseen = Vec::new();
     let spans = &bundle.receipt.document.spans;
     if bundle.openings.len() != spans.len() {
         faults.add(Finding::Attribution, 0, "openings", format!("are {}, the receipt has {} spans", bundle.openings.len(), spans.len()));
@@ -30,9 +31,10 @@ pub(super) fn check(bundle: &Bundle, parameters: &Parameters, found: &Masked, fa
         end = end.max(u64::from(span.start) + u64::from(span.length));
         one.words(&bundle.answer, parameters, found);
         if let Some(opening) = usize::try_from(number).ok().and_then(|number| bundle.openings.get(number)) {
-            one.place(bundle, opening);
+            unseen.extend(one.place(bundle, opening).then_some(number));
         }
     }
+    unseen
 }
 
 /// One span under check.
@@ -86,20 +88,28 @@ impl One<'_> {
         }
     }
 
-    fn place(&mut self, bundle: &Bundle, opening: &SpanOpenings) {
+    /// Whether the text lies in a private Datanet and is not shown.
+    fn place(&mut self, bundle: &Bundle, opening: &SpanOpenings) -> bool {
         self.datanet(bundle, opening);
         let (segment, span) = (&opening.segment, self.span);
-        if segment.root() != Some(opening.datanet.leaf.segments) {
-            return self.fault("segment", "does not lead to the Datanet's segments root".to_owned());
-        }
+        let Some(is_private) = segment.root().and_then(|root| opening.datanet.leaf.kind(root)) else {
+            self.fault("segment", "does not lead to the Datanet's segments root".to_owned());
+            return false;
+        };
         let Some(offset) = span.position.checked_sub(segment.leaf.start).filter(|offset| *offset < segment.leaf.length) else {
-            return self.fault(
+            self.fault(
                 "position",
                 format!("is {}, outside the segment shown ({} bytes from {})", span.position, segment.leaf.length, segment.leaf.start),
             );
+            return false;
         };
-        self.text(bundle, opening, offset);
-        self.document(opening, offset);
+        match &opening.text {
+            Some(text) => self.text(bundle, opening, (text, is_private), offset),
+            None if is_private => {}
+            None => self.fault("text", "is not shown, though the Datanet is not private".to_owned()),
+        }
+        self.document(opening, is_private, offset);
+        is_private && opening.text.is_none()
     }
 
     fn datanet(&mut self, bundle: &Bundle, opening: &SpanOpenings) {
@@ -120,8 +130,7 @@ impl One<'_> {
         }
     }
 
-    fn text(&mut self, bundle: &Bundle, opening: &SpanOpenings, offset: u64) {
-        let leaf = &opening.text;
+    fn text(&mut self, bundle: &Bundle, opening: &SpanOpenings, (leaf, is_private): (&Opened<TextLeaf>, bool), offset: u64) {
         let stride = u64::try_from(LEAF_STRIDE).expect("64");
         if leaf.root() != Some(opening.segment.leaf.text) {
             return self.fault("text", "shown does not lead to the segment's text root".to_owned());
@@ -132,17 +141,20 @@ impl One<'_> {
                 format!("is {}, which lies in text leaf {}, shown is leaf {}", self.span.position, offset / stride, leaf.opening.index),
             );
         }
+        let Some(shown) = leaf.leaf.text(is_private) else {
+            return self.fault("text", format!("shown is a leaf of {} bytes, which no text leaf of its Datanet has", leaf.leaf.0.len()));
+        };
         let within = usize::try_from(offset % stride).expect("below 64");
         let answered = bundle.answer.as_bytes().get(self.bytes());
-        if answered.is_none() || leaf.leaf.0.get(within..within + usize::from(self.span.length)) != answered {
+        if answered.is_none() || shown.get(within..within + usize::from(self.span.length)) != answered {
             self.fault("text", format!("at position {} is not what the answer says from byte {}", self.span.position, self.span.start));
         }
-        if offset != opening.document.leaf.start && is_inside_word(&leaf.leaf.0, within) {
+        if offset != opening.document.leaf.start && is_inside_word(shown, within) {
             self.fault("position", format!("is {}, inside a word of the document", self.span.position));
         }
     }
 
-    fn document(&mut self, opening: &SpanOpenings, offset: u64) {
+    fn document(&mut self, opening: &SpanOpenings, is_private: bool, offset: u64) {
         let row = &opening.document.leaf;
         if opening.document.root() != Some(opening.segment.leaf.documents) {
             return self.fault("document", "does not lead to the segment's document root".to_owned());
@@ -156,7 +168,7 @@ impl One<'_> {
         let payee = match &opening.head {
             None => row.payee,
             Some(head)
-                if head.segment.root() == Some(opening.datanet.leaf.segments)
+                if head.segment.root().and_then(|root| opening.datanet.leaf.kind(root)) == Some(is_private)
                     && head.document.root() == Some(head.segment.leaf.documents) =>
             {
                 head.document.leaf.payee

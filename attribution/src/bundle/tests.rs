@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     index::{HeadOpenings, Opened, TextLeaf},
     prompt::Role,
-    sample::{ANSWER, Sample, account, answer, datanet, sample},
+    sample::{ANSWER, Sample, account, answer, datanet, private_sample, sample},
 };
 
 impl Sample {
@@ -191,7 +191,7 @@ const EVIDENCE: &[Row] = &[
     ),
     ("span 0: document", &["span 0: document"], |b| b.openings[0].document.leaf.payee.0[0] ^= 1),
     ("span 0: document", &["span 0: document"], |b| b.openings[0].document.opening.index ^= 1),
-    ("span 1: text", &["span 1: text"], |b| b.openings[1].text.leaf.0[70] ^= 1),
+    ("span 1: text", &["span 1: text"], |b| b.openings[1].text.as_mut().unwrap().leaf.0[70] ^= 1),
     ("span 1: segment", &["span 1: segment"], |b| b.openings[1].segment.leaf.length += 1),
     ("span 1: Datanet", &["span 1: Datanet"], |b| b.openings[1].datanet.leaf.version.version += 1),
     ("request: signature", &["options", "request: signature"], |b| b.request.document.sampling.top_k += 1),
@@ -681,8 +681,14 @@ fn a_span_into_the_middle_of_a_word_and_one_over_a_mask_are_refused() {
 
 #[test]
 fn a_leaf_longer_than_any_text_leaf_is_not_read() {
-    let long = Opened { leaf: TextLeaf(vec![0; 321]), opening: sample().bundle.openings[0].text.opening.clone() };
-    assert!(serde_json::from_str::<Opened<TextLeaf>>(&serde_json::to_string(&long).unwrap()).is_err());
+    let opening = sample().bundle.openings[0].text.clone().unwrap().opening;
+    let is_read = |bytes| {
+        let leaf = Opened { leaf: TextLeaf(vec![0; bytes]), opening: opening.clone() };
+        serde_json::from_str::<Opened<TextLeaf>>(&serde_json::to_string(&leaf).unwrap()).is_ok()
+    };
+    assert!(is_read(352) && !is_read(353), "a salt and the text");
+    let of = |bytes, is_private| TextLeaf(vec![0; bytes]).text(is_private).map(<[u8]>::len);
+    assert_eq!([of(320, false), of(321, false), of(352, true), of(31, true), of(32, true)], [Some(320), None, Some(320), None, Some(0)]);
 }
 
 /// Puts `value` at `place` of the sample's file and returns why it is not read.
@@ -781,4 +787,29 @@ proptest! {
             let _ = verify(&bundle);
         }
     }
+}
+
+#[test]
+fn of_a_private_datanet_a_bundle_shows_place_and_payee_and_its_text_to_grant_holders_alone() {
+    let sample = private_sample();
+    let mut bundle = sample.bundle.clone();
+    let shown: Vec<bool> = bundle.openings.iter().map(|open| open.text.is_some()).collect();
+    assert_eq!(shown, [false, true], "the first span stands in the private Datanet");
+    let file = bundle.to_json();
+    let hidden = sample.index.open_span(0, bundle.receipt.document.spans[0].position).unwrap().text.unwrap();
+    assert!(!file.contains(&hex::encode(&hidden.leaf.0[..32])), "no salt is shown");
+    assert_eq!(Bundle::from_json(file.as_bytes()).unwrap(), bundle);
+    assert_eq!(verify(&bundle).unwrap().unseen, [0]);
+    assert_eq!(verify_full(&bundle, &sample.index).unwrap().unseen, Vec::<u32>::new());
+    // With the leaf that a grant holder opens the bundle shows the words by itself.
+    bundle.openings[0].text = Some(hidden);
+    assert_eq!(verify(&bundle).unwrap().unseen, Vec::<u32>::new());
+    bundle.openings[0].text.as_mut().unwrap().leaf.0[60] ^= 1;
+    assert!(verify(&bundle).unwrap_err().to_string().starts_with("span 0: text shown does not lead"));
+    // What does not show by itself is found by who has the index.
+    let mut later = sample.bundle.clone();
+    later.receipt.document.spans[0].position += 1;
+    sample.resign(&mut later);
+    assert_eq!(verify(&later).unwrap().unseen, [0]);
+    assert!(verify_full(&later, &sample.index).unwrap_err().to_string().starts_with("span 0 is"));
 }

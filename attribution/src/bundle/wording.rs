@@ -13,8 +13,8 @@ use crate::{
     span::{Masked, Word, mask_answer},
 };
 
-/// Checks texts, roots, masks, W and every span; the answer's words if it can be attributed at all.
-pub(super) fn check(bundle: &Bundle, parameters: &Parameters, faults: &mut Collector) -> Option<Vec<Word>> {
+/// Checks texts, roots, masks, W and every span; if it can be attributed at all, the answer's words and the spans whose text is not shown.
+pub(super) fn check(bundle: &Bundle, parameters: &Parameters, faults: &mut Collector) -> Option<(Vec<Word>, Vec<u32>)> {
     let receipt = &bundle.receipt.document;
     if canonical_lossy(bundle.answer.as_bytes()) != bundle.answer {
         faults.add(Finding::Text, 0, "answer", "is not canonical text: its bytes are not what was hashed");
@@ -33,8 +33,8 @@ pub(super) fn check(bundle: &Bundle, parameters: &Parameters, faults: &mut Colle
     let root = answer_root(&bundle.answer, &found.words, bundle.answer_salt);
     faults.same(Finding::Text, "answer root", &receipt.answer_root, "that of the answer and its word weights is", &root);
     weights(bundle, &found, faults);
-    spans::check(bundle, parameters, &found, faults);
-    Some(found.words)
+    let unseen = spans::check(bundle, parameters, &found, faults);
+    Some((found.words, unseen))
 }
 
 fn weights(bundle: &Bundle, found: &Masked, faults: &mut Collector) {

@@ -33,7 +33,7 @@ use super::{
     starts::{Key, Starts, Text, wide},
 };
 use crate::index::{
-    Both, BuildError, Entry, GUIDE_STRIDE, HEADER_BYTES, Laid, PADDING, Piece, Section, Source, Summary, Table, Tombstone, in_turn,
+    Both, BuildError, Entry, GUIDE_STRIDE, HEADER_BYTES, Laid, PADDING, Section, Source, Summary, Table, Tombstone, in_turn,
 };
 
 /// A section with the digest of its bytes.
@@ -63,16 +63,20 @@ pub enum OwnedEntry {
         text_root: Hash32,
         /// Its documents, each followed by a zero byte.
         text: Vec<u8>,
+        /// Salt of its leaves, in a private Datanet.
+        salt: Option<Hash32>,
     },
     /// One that was erased.
     Erased(Tombstone),
 }
 
 impl OwnedEntry {
-    fn as_entry(&self) -> Entry<'_> {
+    /// What a builder in memory takes.
+    pub fn as_entry(&self) -> Entry<'_> {
         match self {
-            Self::Text { contributor, block, ordinal, text_root, text } => {
-                Entry::Text(Source { contributor: *contributor, block: *block, ordinal: *ordinal, text_root: *text_root, text })
+            Self::Text { contributor, block, ordinal, text_root, text, salt } => {
+                let source = Source { contributor: *contributor, block: *block, ordinal: *ordinal, text_root: *text_root, text };
+                salt.map_or(Entry::Text(source), |salt| Entry::Salted(source, salt))
             }
             Self::Erased(tombstone) => Entry::Erased(*tombstone),
         }
@@ -484,7 +488,7 @@ impl Work {
             let ranks = laid.piece_ranks(number);
             let mut bytes = vec![0; 4 * ranks.len()];
             self.file.read_exact_at(&mut bytes, as_u64(array + 4 * ranks.start))?;
-            Ok(Piece::new(&bytes))
+            Ok(laid.piece(number, &bytes))
         };
         let others = threads.get() - 1;
         if others == 0 {

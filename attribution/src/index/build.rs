@@ -7,7 +7,7 @@ use std::{convert::Infallible, ops::Range};
 use types::{
     id::{Address, Hash32},
     merkle::{self, Crown, Growing},
-    text::{self, LEAF_STRIDE},
+    text::{self, LEAF_STRIDE, leaf_count, leaf_range, salted_digests},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     minimum::Minima,
     order::{as_index, key_at, sorted},
     rows::Contribution,
+    salted,
     segment::{SEGMENT_BYTES_MAX, Segment, as_u64},
 };
 
@@ -54,21 +55,32 @@ pub struct Tombstone {
 pub enum Entry<'a> {
     /// A contribution.
     Text(Source<'a>),
+    /// A contribution to a private Datanet, with the salt of its leaves: the root that it registered is over salted ones.
+    Salted(Source<'a>, Hash32),
     /// One that was erased: a row of no bytes and no payee, in which no span can lie.
     Erased(Tombstone),
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// The contribution, and the salt of its leaves if there is one; nothing of one that was erased.
+    const fn source(&self) -> Option<(&Source<'a>, Option<Hash32>)> {
+        match self {
+            Self::Text(source) => Some((source, None)),
+            Self::Salted(source, salt) => Some((source, Some(*salt))),
+            Self::Erased(_) => None,
+        }
+    }
+
     const fn order(&self) -> (u64, u32) {
         match self {
-            Self::Text(source) => (source.block, source.ordinal),
+            Self::Text(source) | Self::Salted(source, _) => (source.block, source.ordinal),
             Self::Erased(tombstone) => (tombstone.block, tombstone.ordinal),
         }
     }
 
     const fn text(&self) -> &[u8] {
         match self {
-            Self::Text(source) => source.text,
+            Self::Text(source) | Self::Salted(source, _) => source.text,
             Self::Erased(_) => &[],
         }
     }
@@ -77,7 +89,10 @@ impl Entry<'_> {
     pub fn label(&self) -> Label {
         let bytes = as_u64(self.text().len());
         match *self {
-            Self::Text(Source { contributor, block, ordinal, text_root, .. }) => Label { block, ordinal, text_root, contributor, bytes },
+            Self::Text(Source { contributor, block, ordinal, text_root, .. })
+            | Self::Salted(Source { contributor, block, ordinal, text_root, .. }, _) => {
+                Label { block, ordinal, text_root, contributor, bytes }
+            }
             Self::Erased(Tombstone { block, ordinal, text_root }) => Label { block, ordinal, text_root, contributor: Address::ZERO, bytes },
         }
     }
@@ -112,12 +127,24 @@ pub enum BuildError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Some leaves are salted and others are not: no Datanet is private in part.
+    #[error("contribution {source_number} has {}, those ahead of it have {}: a Datanet is private or it is not", salts(*is_salted), salts(!*is_salted))]
+    Mixed {
+        /// Which contribution.
+        source_number: usize,
+        /// Whether it has a salt.
+        is_salted: bool,
+    },
     /// Too much text.
     #[error("the segment would hold {got} bytes, at most {SEGMENT_BYTES_MAX} fit: split the contributions over several segments")]
     TooLong {
         /// Bytes it would hold.
         got: usize,
     },
+}
+
+const fn salts(is_salted: bool) -> &'static str {
+    if is_salted { "salted leaves" } else { "plain leaves" }
 }
 
 /// What is known of a segment's contributions while they are laid out, all but their text and its words.
@@ -127,6 +154,10 @@ pub(crate) struct Table {
     contributions: Vec<u8>,
     documents: Vec<u8>,
     labels: Vec<Label>,
+    /// Salts by contribution, zero where there is none.
+    salts: Vec<Hash32>,
+    /// Whether the texts have salts; nothing as long as there is no text.
+    is_salted: Option<bool>,
     /// Priority of the last contribution.
     last: Option<(u64, u32)>,
     /// Bytes of text, up to the last contribution's end.
@@ -164,10 +195,14 @@ impl Table {
             return Err(BuildError::TooLong { got: end });
         }
         let first_row = self.document_count();
-        if let Entry::Text(source) = entry {
+        if let Some((source, salt)) = entry.source() {
+            let is_salted = salt.is_some();
+            if *self.is_salted.get_or_insert(is_salted) != is_salted {
+                return Err(BuildError::Mixed { source_number, is_salted });
+            }
             let Self { leaves, documents, .. } = self;
             let (mut hashed, mut laid) = (Ok(()), Ok(()));
-            both(&mut || hashed = hash(leaves, source_number, source), &mut || {
+            both(&mut || hashed = hash(leaves, source_number, source, salt), &mut || {
                 laid = add_documents(documents, source_number, source.text, start, &mut word);
             });
             hashed.and(laid)?;
@@ -180,6 +215,7 @@ impl Table {
         let contribution = Contribution { text_root, payee, block, ordinal, start: start_offset, bytes, first_row };
         self.contributions.extend(contribution.encode());
         self.labels.push(label);
+        self.salts.push(entry.source().and_then(|(_, salt)| salt).unwrap_or(Hash32::ZERO));
         Ok(Placed { start })
     }
 
@@ -188,23 +224,32 @@ impl Table {
     }
 
     /// What it comes to with so many word starts: counts, the tree of text leaves, the identifier, and two sections.
-    pub(crate) fn finish(self, entries: usize) -> Laid {
-        let counts = Counts { text: self.text, contributions: self.labels.len(), documents: self.document_count(), entries };
+    pub(crate) fn finish(mut self, entries: usize) -> Laid {
+        let is_salted = self.is_salted == Some(true);
+        let counts = Counts { text: self.text, contributions: self.labels.len(), documents: self.document_count(), entries, is_salted };
+        if is_salted {
+            self.contributions.extend(self.salts.iter().flat_map(|salt| salt.0));
+        }
         Laid {
             counts,
             id: SegmentId::of(self.labels),
             text_tree: self.leaves.finish(as_u64(self.text)),
             contributions: self.contributions,
             documents: self.documents,
+            array_salt: is_salted.then(|| salted::array_salt(&self.salts)),
         }
     }
 }
 
 /// Folds a contribution's leaves into the segment's tree, and into its own, which must have the registered root.
-fn hash(tree: &mut Growing, source_number: usize, source: &Source<'_>) -> Result<(), BuildError> {
-    let (mut own, mut leaves) = (Growing::default(), text::leaves(source.text).peekable());
-    while leaves.peek().is_some() {
-        let digests = merkle::leaf_digests(leaves.by_ref().take(LEAVES_AT_ONCE));
+fn hash(tree: &mut Growing, source_number: usize, source: &Source<'_>, salt: Option<Hash32>) -> Result<(), BuildError> {
+    let (mut own, count, bytes) = (Growing::default(), leaf_count(source.text.len()), source.text.len());
+    for first in (0..count).step_by(LEAVES_AT_ONCE) {
+        let leaves = first..(first + LEAVES_AT_ONCE).min(count);
+        let digests = match salt {
+            Some(salt) => salted_digests(source.text, salt, leaves),
+            None => merkle::leaf_digests(leaves.map(|leaf| &source.text[leaf_range(leaf, bytes)])),
+        };
         own.extend(&digests);
         tree.extend(&digests);
     }
@@ -242,6 +287,8 @@ pub(crate) struct Laid {
     pub(crate) text_tree: Crown,
     pub(crate) contributions: Vec<u8>,
     pub(crate) documents: Vec<u8>,
+    /// What array leaves lie behind, in a private Datanet.
+    array_salt: Option<Hash32>,
 }
 
 /// What follows from an array: minima and tree.
@@ -259,18 +306,21 @@ pub(crate) struct Piece {
 /// Entries of a piece: whole leaves, and whole blocks of minima.
 const PIECE_ENTRIES: usize = LEAVES_AT_ONCE * ARRAY_STRIDE;
 
-impl Piece {
-    /// The piece whose entries, those of [`Laid::piece_ranks`], have these bytes.
-    pub(crate) fn new(bytes: &[u8]) -> Self {
+impl Laid {
+    /// Piece `number`, whose entries, those of [`Laid::piece_ranks`], have these bytes.
+    pub(crate) fn piece(&self, number: usize, bytes: &[u8]) -> Piece {
         let entries = Array::new(bytes);
         let own = entries.len().min(PIECE_ENTRIES);
         let mut minima = Minima::default();
         entries.slice(0..own).iter().for_each(|entry| minima.push(entry));
-        Self { minima, leaves: merkle::leaf_digests((0..own.div_ceil(ARRAY_STRIDE)).map(|leaf| entries.leaf_bytes(leaf))) }
+        let count = own.div_ceil(ARRAY_STRIDE);
+        let leaves = match self.array_salt {
+            Some(salt) => salted::array_digests(entries, salt, number * LEAVES_AT_ONCE, count),
+            None => merkle::leaf_digests((0..count).map(|leaf| entries.leaf_bytes(leaf))),
+        };
+        Piece { minima, leaves }
     }
-}
 
-impl Laid {
     /// How many pieces the array has.
     pub(crate) const fn pieces(&self) -> usize {
         self.counts.entries.div_ceil(PIECE_ENTRIES)
@@ -321,7 +371,7 @@ pub(super) fn build(entries: &[Entry<'_>], first_row: u64) -> Result<Segment, Bu
     bytes.resize(HEADER_BYTES, 0);
     for entry in entries {
         let placed = table.add(entry, &in_turn, |start| starts.push(start))?;
-        if let Entry::Text(source) = entry {
+        if let Some((source, _)) = entry.source() {
             bytes.resize(HEADER_BYTES + placed.start, 0);
             bytes.extend_from_slice(source.text);
         }
@@ -330,8 +380,11 @@ pub(super) fn build(entries: &[Entry<'_>], first_row: u64) -> Result<Segment, Bu
     bytes.resize(HEADER_BYTES + laid.counts.text + PADDING, 0);
     let array: Vec<u8> = sorted(&bytes[HEADER_BYTES..], &starts).into_iter().flat_map(u32::to_le_bytes).collect();
     drop(starts);
-    let piece = |ranks: Range<usize>| Ok::<_, Infallible>(Piece::new(&array[4 * ranks.start..4 * ranks.end]));
-    let Ok(summary) = laid.summary((0..laid.pieces()).map(|number| piece(laid.piece_ranks(number))));
+    let piece = |number: usize| {
+        let ranks = laid.piece_ranks(number);
+        Ok::<_, Infallible>(laid.piece(number, &array[4 * ranks.start..4 * ranks.end]))
+    };
+    let Ok(summary) = laid.summary((0..laid.pieces()).map(piece));
     let text = &bytes[laid.counts.range(Section::Text)];
     let guide: Vec<u8> = Array::new(&array).iter().step_by(GUIDE_STRIDE).flat_map(|start| guide_key(text, start)).collect();
     let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();

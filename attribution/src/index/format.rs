@@ -11,8 +11,8 @@
 //! | minima | 4 for every 64th entry, a table over every 4,096th | 0.012 |
 //! | array tree | 32 for every 240 entries, and as much above | 0.048 |
 //!
-//! 1.9 in all. Numbers are little-endian. Each section begins at a multiple of 64, and its digest counts what fills it up. Nothing in a header
-//! says where a section lies or how long a file is: it could only say so wrongly. Header: magic, mode (0: bytes), four counts, text root, array
+//! 1.9 in all. A segment of a private Datanet has the salts of its contributions behind their records, 32 bytes each. Numbers are little-endian. Each section begins at a multiple of 64, and its digest counts what fills it up. Nothing in a header
+//! says where a section lies or how long a file is: it could only say so wrongly. Header: magic, mode (0: plain, 1: salted), four counts, text root, array
 //! root, identifier, eight BLAKE3 digests, zeros, and BLAKE3 of all that.
 
 use std::ops::Range;
@@ -23,7 +23,7 @@ use types::{
     text::{LEAF_STRIDE, WINDOW},
 };
 
-use super::{ARRAY_LEAF_ENTRIES, minimum::minima_len, segment::as_u64};
+use super::{ARRAY_LEAF_ENTRIES, minimum::minima_len, salted::SALT_BYTES, segment::as_u64};
 
 /// Bytes before the first section.
 pub(crate) const HEADER_BYTES: usize = 4_096;
@@ -176,9 +176,16 @@ pub(crate) struct Counts {
     pub(crate) contributions: usize,
     pub(crate) documents: usize,
     pub(crate) entries: usize,
+    /// Whether leaves are salted: each contribution has a salt then.
+    pub(crate) is_salted: bool,
 }
 
 impl Counts {
+    /// Bytes of the contributions' records, what stands behind them not counted.
+    pub(crate) const fn record_bytes(&self) -> usize {
+        self.contributions * CONTRIBUTION_BYTES
+    }
+
     pub(crate) const fn text_leaves(&self) -> usize {
         self.text.div_ceil(LEAF_STRIDE)
     }
@@ -196,7 +203,7 @@ impl Counts {
     pub(crate) fn bytes(&self, section: Section) -> usize {
         match section {
             Section::Text => self.text + PADDING,
-            Section::Contributions => self.contributions * CONTRIBUTION_BYTES,
+            Section::Contributions => self.record_bytes() + if self.is_salted { self.contributions * SALT_BYTES } else { 0 },
             Section::Documents => self.documents * 4,
             Section::TextTree => crown_len(as_u64(self.text_leaves())) * DIGEST_BYTES,
             Section::Array => self.entries * 4,
@@ -238,10 +245,10 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Counts { text, contributions, documents, entries } = self.counts;
+        let Counts { text, contributions, documents, entries, is_salted } = self.counts;
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend(MAGIC);
-        out.extend([0; 8]);
+        out.extend(u64::from(is_salted).to_le_bytes());
         out.extend([text, contributions, documents, entries].iter().flat_map(|count| as_u64(*count).to_le_bytes()));
         out.extend([self.text_root, self.array_root, self.id.0].iter().flat_map(|hash| hash.0));
         out.extend(self.digests.as_flattened());
@@ -261,7 +268,12 @@ impl Header {
         if blake3::hash(said).as_bytes() != sum {
             return Err(FormatError::Header("its header is damaged"));
         }
-        if said[8..16] != [0; 8] || said[SAID_BYTES..].iter().any(|byte| *byte != 0) {
+        let is_salted = match said[8..16] {
+            [0, 0, 0, 0, 0, 0, 0, 0] => false,
+            [1, 0, 0, 0, 0, 0, 0, 0] => true,
+            _ => return Err(FormatError::Header("its mode is unknown")),
+        };
+        if said[SAID_BYTES..].iter().any(|byte| *byte != 0) {
             return Err(FormatError::Header("its mode is unknown"));
         }
         let hash = |at: usize| {
@@ -277,7 +289,7 @@ impl Header {
                 .and_then(|number| usize::try_from(number).ok())
                 .ok_or(FormatError::Header("its counts are too large"))
         };
-        let counts = Counts { text: count(0)?, contributions: count(1)?, documents: count(2)?, entries: count(3)? };
+        let counts = Counts { text: count(0)?, contributions: count(1)?, documents: count(2)?, entries: count(3)?, is_salted };
         let roots = 16 + 4 * 8;
         Ok(Self {
             counts,

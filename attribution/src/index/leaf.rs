@@ -9,6 +9,8 @@ use types::{
     text::LEAF_BYTES,
 };
 
+use super::salted::{SALT_BYTES, veiled};
+
 /// Something with canonical leaf bytes.
 pub trait Leaf {
     /// The bytes that are hashed.
@@ -32,9 +34,17 @@ impl<T: Leaf> Opened<T> {
     }
 }
 
-/// Plain leaf bytes, hex in JSON: at most [`LEAF_BYTES`] for text.
+/// Bytes of a leaf, hex in JSON: at most [`LEAF_BYTES`] of text, in a private Datanet [`SALT_BYTES`] of salt before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextLeaf(pub Vec<u8>);
+
+impl TextLeaf {
+    /// The text in a leaf, behind its salt if the Datanet is private; nothing of a leaf that is too short or too long for one.
+    pub fn text(&self, is_private: bool) -> Option<&[u8]> {
+        let text = if is_private { self.0.get(SALT_BYTES..)? } else { &self.0 };
+        (text.len() <= LEAF_BYTES).then_some(text)
+    }
+}
 
 impl Leaf for TextLeaf {
     fn bytes(&self) -> Vec<u8> {
@@ -51,12 +61,16 @@ impl Serialize for TextLeaf {
 impl<'de> Deserialize<'de> for TextLeaf {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        if text.len() > 2 * LEAF_BYTES {
-            return Err(D::Error::custom(format_args!("a text leaf must be at most {LEAF_BYTES} bytes in hex, got {} digits", text.len())));
+        if text.len() > 2 * TEXT_LEAF_BYTES_MAX {
+            let got = text.len();
+            return Err(D::Error::custom(format_args!("a text leaf must be at most {TEXT_LEAF_BYTES_MAX} bytes in hex, got {got} digits")));
         }
         hex::decode(text.as_ref()).map(Self).map_err(|error| D::Error::custom(format_args!("a text leaf must be hex: {error}")))
     }
 }
+
+/// Most bytes of a text leaf: a salt and the text.
+const TEXT_LEAF_BYTES_MAX: usize = SALT_BYTES + LEAF_BYTES;
 
 /// Most entries of an array leaf.
 pub const ARRAY_LEAF_ENTRIES: usize = 16;
@@ -160,8 +174,18 @@ pub struct DatanetLeaf {
     pub version: AssetVersion,
     /// Bytes of all its segments.
     pub bytes: u64,
-    /// Root of its segments.
+    /// Root of its segments; of a private one hashed once more.
     pub segments: Hash32,
+}
+
+impl DatanetLeaf {
+    /// Whether this Datanet, whose segments have that root, is private; nothing if that is not the root of its segments.
+    pub fn kind(&self, segments: Hash32) -> Option<bool> {
+        if segments == self.segments {
+            return Some(false);
+        }
+        (veiled(segments) == self.segments).then_some(true)
+    }
 }
 
 impl Leaf for DatanetLeaf {
@@ -175,8 +199,10 @@ impl Leaf for DatanetLeaf {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpanOpenings {
-    /// The text leaf in whose stride the span starts, under the segment's text root.
-    pub text: Opened<TextLeaf>,
+    /// The text leaf in whose stride the span starts, under the segment's text root. That of a private Datanet has its salt before the text, and is absent
+    /// from what is shown to others than grant holders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Opened<TextLeaf>>,
     /// The document that holds it, under the segment's document root.
     pub document: Opened<DocumentRow>,
     /// The segment, under the Datanet's segments root.
@@ -186,6 +212,20 @@ pub struct SpanOpenings {
     /// The first document of the cluster that the document joined; absent where it leads its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadOpenings>,
+}
+
+impl SpanOpenings {
+    /// Whether the Datanet is private; nothing if what is shown does not lead to it.
+    pub fn is_private(&self) -> Option<bool> {
+        let kind = self.datanet.leaf.kind(self.segment.root()?)?;
+        let leads = |head: &HeadOpenings| head.segment.root().and_then(|root| self.datanet.leaf.kind(root)) == Some(kind);
+        self.head.as_ref().is_none_or(leads).then_some(kind)
+    }
+
+    /// The text that is shown, without its salt; nothing of what is hidden, or leads nowhere.
+    pub fn shown_text(&self) -> Option<&[u8]> {
+        self.text.as_ref()?.leaf.text(self.is_private()?)
+    }
 }
 
 /// The document that is paid for its near copies.

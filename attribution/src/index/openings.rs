@@ -29,7 +29,13 @@ struct At<'a> {
 }
 
 impl Index {
+    /// Where a byte stands that is opened for a contract.
     fn at(&self, number: u8, position: u64) -> Result<At<'_>, ReadError> {
+        let at = self.found(number, position)?;
+        if at.datanet.is_private() { Err(ReadError::Private { datanet: number }) } else { Ok(at) }
+    }
+
+    fn found(&self, number: u8, position: u64) -> Result<At<'_>, ReadError> {
         let nowhere = ReadError::Nowhere { datanet: number, position };
         let datanet = self.datanets().get(usize::from(number)).ok_or(nowhere)?;
         let (place, offset) = datanet.place(position).ok_or(nowhere)?;
@@ -40,7 +46,7 @@ impl Index {
     /// Datanet and segment of byte `position` of Datanet `number`.
     ///
     /// # Errors
-    /// [`ReadError::Nowhere`] beyond its end.
+    /// [`ReadError::Nowhere`] beyond its end, [`ReadError::Private`].
     pub fn show_source(&self, number: u8, position: u64) -> Result<Source, ReadError> {
         let At { datanet, place, changed, .. } = self.at(number, position)?;
         let segment = datanet.open_segment(place).ok_or(changed)?;
@@ -66,7 +72,7 @@ impl Index {
     /// # Errors
     /// [`ReadError::Nowhere`] beyond its end.
     pub fn begins_word(&self, number: u8, position: u64) -> Result<bool, ReadError> {
-        let At { datanet, place, offset, nowhere, .. } = self.at(number, position)?;
+        let At { datanet, place, offset, nowhere, .. } = self.found(number, position)?;
         let offset = usize::try_from(offset).map_err(|_| nowhere)?;
         let (before, behind) = datanet.segments()[place].text().split_at_checked(offset).ok_or(nowhere)?;
         let character = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
@@ -80,7 +86,7 @@ impl Index {
     /// The row of the document that holds byte `position` of Datanet `number`, with what tells its number.
     ///
     /// # Errors
-    /// [`ReadError::Nowhere`] where no document stands.
+    /// [`ReadError::Nowhere`] where no document stands, [`ReadError::Private`].
     pub fn show_row(&self, number: u8, position: u64) -> Result<Row, ReadError> {
         let At { datanet, place, offset, nowhere, changed } = self.at(number, position)?;
         let (row, _) = datanet.segments()[place].document_at(offset).ok_or(nowhere)?;
@@ -90,7 +96,7 @@ impl Index {
     /// Segment and row of the document that is paid for the one that holds byte `position`: the first of its cluster; nothing where that one leads its own.
     ///
     /// # Errors
-    /// [`ReadError::Nowhere`] where no document stands.
+    /// [`ReadError::Nowhere`] where no document stands, [`ReadError::Private`].
     pub fn show_head(&self, number: u8, position: u64) -> Result<Option<(Shown, Row)>, ReadError> {
         let At { datanet, place, offset, nowhere, changed } = self.at(number, position)?;
         let (row_number, row) = datanet.segments()[place].document_at(offset).ok_or(nowhere)?;

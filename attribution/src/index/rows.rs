@@ -85,9 +85,14 @@ impl<'a> Contributions<'a> {
         Some((number, Contribution::decode(self.0.get(number)?)))
     }
 
-    /// First byte after the contribution in whose stride byte `start` stands.
+    /// Number and record of the contribution in whose stride byte `start` stands.
+    pub(crate) fn at(&self, start: usize) -> Option<(usize, Contribution)> {
+        self.last_where(|contribution| as_index(contribution.start) <= start)
+    }
+
+    /// First byte after that contribution.
     pub(crate) fn end_at(&self, start: usize) -> usize {
-        self.last_where(|contribution| as_index(contribution.start) <= start).map_or(0, |(_, contribution)| contribution.range().end)
+        self.at(start).map_or(0, |(_, contribution)| contribution.range().end)
     }
 }
 

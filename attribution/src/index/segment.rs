@@ -4,12 +4,12 @@
 //! since their numbers are the Datanet's: four bytes a row. All that is read of a file is some value whatever the file says, and nothing beyond it
 //! is read; what is opened is hashed again from text, rows and entries, and leads to the roots or is not given.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
 use types::{
     id::Hash32,
     merkle::{self, Crown, CrownView},
-    text::{LEAF_STRIDE, WINDOW, leaf_range},
+    text::{LEAF_STRIDE, WINDOW, leaf_range, leaf_salt, prompt_root, text_root},
 };
 
 use super::{
@@ -20,7 +20,8 @@ use super::{
     leaf::{ArrayLeaf, DocumentRow, Leaf, Opened, SegmentLeaf, TextLeaf},
     minimum::RangeMinimum,
     order::as_index,
-    rows::{Contributions, Documents, Numbering},
+    rows::{Contribution, Contributions, Documents, Numbering},
+    salted::SALT_BYTES,
 };
 
 /// Longest text of one segment: one is built in little more memory than it has text.
@@ -147,8 +148,24 @@ impl Segment {
         &padded[..padded.len().saturating_sub(PADDING)]
     }
 
+    /// Records of the contributions, and what stands behind them.
+    fn records(&self) -> (&[u8], &[u8]) {
+        let section = self.section(Section::Contributions);
+        section.split_at_checked(self.header.counts.record_bytes()).unwrap_or_default()
+    }
+
     fn contributions(&self) -> Contributions<'_> {
-        Contributions::new(self.section(Section::Contributions))
+        Contributions::new(self.records().0)
+    }
+
+    /// Whether its leaves are salted: it is of a private Datanet.
+    pub const fn is_salted(&self) -> bool {
+        self.header.counts.is_salted
+    }
+
+    /// Salts of the contributions in their order; none of a segment without.
+    fn salts(&self) -> &[[u8; SALT_BYTES]] {
+        self.records().1.as_chunks().0
     }
 
     /// Its documents in order of priority and of place, which is one order.
@@ -233,11 +250,32 @@ impl Segment {
         self.text().get(leaf_range(index, end)).unwrap_or_default()
     }
 
-    /// Opens the text leaf in whose stride byte `offset` lies.
+    /// Root of these bytes of the text as contribution `number` commits to them, hashed anew; nothing beyond the text.
+    pub fn text_root(&self, number: usize, bytes: Range<usize>) -> Option<Hash32> {
+        let text = self.text().get(bytes)?;
+        Some(match self.salts().get(number) {
+            Some(salt) => prompt_root(text, Hash32(*salt)),
+            None => text_root(text),
+        })
+    }
+
+    /// What is hashed of text leaf `index`: behind its salt, if it has one.
+    fn committed_leaf(&self, index: usize) -> Cow<'_, [u8]> {
+        let text = self.text_leaf(index);
+        let salted = |(number, contribution): (usize, Contribution)| {
+            let salt = self.salts().get(number)?;
+            let own = index.checked_sub(contribution.range().start / LEAF_STRIDE)?;
+            Some([&leaf_salt(Hash32(*salt), own).0[..], text].concat())
+        };
+        let salted = self.contributions().at(index.saturating_mul(LEAF_STRIDE)).filter(|_| self.is_salted()).and_then(salted);
+        salted.map_or(Cow::Borrowed(text), Cow::Owned)
+    }
+
+    /// Opens the text leaf in whose stride byte `offset` lies: in a private Datanet the salt stands before the text.
     pub(super) fn open_text(&self, offset: u64) -> Option<Opened<TextLeaf>> {
         let index = offset / as_u64(LEAF_STRIDE);
-        let opening = self.text_tree().open(index, |leaves| merkle::leaf_digests(leaves.map(|leaf| self.text_leaf(leaf))))?;
-        let leaf = TextLeaf(self.text_leaf(usize::try_from(index).ok()?).to_vec());
+        let opening = self.text_tree().open(index, |leaves| merkle::leaf_digests(leaves.map(|leaf| self.committed_leaf(leaf))))?;
+        let leaf = TextLeaf(self.committed_leaf(usize::try_from(index).ok()?).into_owned());
         led(Opened { leaf, opening }, self.header.text_root)
     }
 
@@ -250,10 +288,10 @@ impl Segment {
 
     /// Opens the array leaf that holds the entries at `rank` - 1 and at `rank`, which always stand in one: what lies between two neighbours, and
     /// what does not, is shown by it. At rank 0 the first leaf, at the number of entries the one that ends with the last; nothing beyond, and
-    /// nothing of an empty array.
+    /// nothing of an empty array, and nothing of one in a private Datanet: no proof reads it, and it tells the order of words.
     pub fn open_array(&self, rank: u64) -> Option<Opened<ArrayLeaf>> {
         let array = self.array();
-        let rank = usize::try_from(rank).ok().filter(|rank| *rank <= array.len())?;
+        let rank = usize::try_from(rank).ok().filter(|rank| *rank <= array.len() && !self.is_salted())?;
         let index = rank.saturating_sub(1) / ARRAY_STRIDE;
         let again = |leaves: Range<usize>| merkle::leaf_digests(leaves.map(|leaf| array.leaf(leaf).bytes()));
         let opening = self.array_tree().open(as_u64(index), again)?;
@@ -272,7 +310,7 @@ pub(crate) fn as_u64(length: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use types::{id::Address, text};
+    use types::id::Address;
 
     use super::*;
 
@@ -281,7 +319,7 @@ mod tests {
         // A word start every 5.2 bytes, documents of some 2 kB.
         let document = |number: u64| (0..363).map(|word| format!("{:04x} ", (number * 363 + word) * 40_503 % 65_521)).collect::<String>();
         let text: String = (0..500).map(|number| document(number).replace("0 ", "00000 ") + "\0").collect();
-        let text_root = text::text_root(text.as_bytes());
+        let text_root = text_root(text.as_bytes());
         let source = Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root, text: text.as_bytes() };
         let segment = Segment::build(&[source], 0).unwrap();
         let per_mille = segment.memory_bytes() * 1_000 / text.len();

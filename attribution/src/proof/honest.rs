@@ -313,7 +313,7 @@ fn found(held: &Held, parameters: &Parameters, receipt: &Receipt, answer: &str, 
     assert!(asked.is_some() && committed.root() == receipt.answer_root);
     let said = Text::answer(answer, &committed);
     let case = Case { receipt, text: answer, parameters, index: &held.index, answer: &committed, said, asked };
-    case.claims().unwrap().len() + payee::wrong_payees(receipt, &held.index).count()
+    case.claims(&mut None).unwrap().len() + payee::wrong_payees(receipt, &held.index).count()
 }
 
 #[test]

@@ -15,8 +15,14 @@ use types::{
 use super::{Case, mask, weight};
 use crate::{index::ReadError, span::DELIMITERS};
 
-/// Every rule that a span breaks. `flawed` are the masks that are none, `shared` what answer and prompt share.
-pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask], shared: &[Mask]) -> Result<Vec<Ineligible>, ReadError> {
+/// Every rule that a span breaks. `flawed` are the masks that are none, `shared` what answer and prompt share. A rule that only text of a private Datanet shows to
+/// be broken goes to `hidden`.
+pub(super) fn ineligible(
+    case: &Case<'_>,
+    flawed: &[FalseMask],
+    shared: &[Mask],
+    hidden: &mut Option<ReadError>,
+) -> Result<Vec<Ineligible>, ReadError> {
     let spans = &case.receipt.spans;
     let masks: Vec<(u16, Range<usize>)> = (0..)
         .zip(&case.receipt.masks)
@@ -25,7 +31,7 @@ pub(super) fn ineligible(case: &Case<'_>, flawed: &[FalseMask], shared: &[Mask])
         .collect();
     let mut broken = Vec::with_capacity(spans.len());
     for span in spans {
-        let mut rules = by_itself(case, span)?;
+        let mut rules = by_itself(case, span, hidden)?;
         let over = || masks.iter().find(|(_, mask)| overlap(mask, &bytes(span))).map(|(number, _)| Rule::Masked(*number));
         rules.extend(mask::copied(case, shared, &bytes(span)).map(Rule::Copied).or_else(over));
         broken.push(rules);
@@ -66,17 +72,18 @@ const fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
 }
 
 /// What a span breaks whatever else the receipt says.
-fn by_itself(case: &Case<'_>, span: &Span) -> Result<Vec<Rule>, ReadError> {
+fn by_itself(case: &Case<'_>, span: &Span, hidden: &mut Option<ReadError>) -> Result<Vec<Rule>, ReadError> {
     let mut rules = Vec::new();
     if span.weight < case.parameters.theta {
         rules.push(Rule::Light(case.parameters.encode()));
     }
     match case.index.begins_word(span.datanet, span.position) {
         Ok(true) | Err(ReadError::Nowhere { .. }) => {}
-        Ok(false) => rules.push(Rule::Document {
-            source: case.index.show_source(span.datanet, span.position)?,
-            passage: case.index.show_passage(span.datanet, span.position)?,
-        }),
+        Ok(false) => match case.index.show_source(span.datanet, span.position) {
+            Ok(source) => rules.push(Rule::Document { source, passage: case.index.show_passage(span.datanet, span.position)? }),
+            Err(private @ ReadError::Private { .. }) => *hidden = Some(private),
+            Err(error) => return Err(error),
+        },
         Err(changed) => return Err(changed),
     }
     let bytes = bytes(span);

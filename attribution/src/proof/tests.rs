@@ -8,9 +8,10 @@ use types::{
 use super::{Given, find};
 use crate::{
     bundle::Bundle,
-    fault::FaultError,
+    fault::{FaultError, find_false_spans},
+    index::ReadError,
     parameters::Parameters,
-    sample::{COPY, Sample, sample},
+    sample::{COPY, Sample, private_sample, sample},
 };
 
 fn found(sample: &Sample, change: impl FnOnce(&mut Receipt)) -> Vec<Claim> {
@@ -29,6 +30,34 @@ fn named(claims: &[Claim]) -> Vec<(&'static str, Option<u16>)> {
 #[test]
 fn an_honest_receipt_yields_no_proof() {
     assert_eq!(found(&sample(), |_| {}), []);
+}
+
+#[test]
+fn what_lies_in_a_private_datanet_is_proven_by_nobody_and_what_does_not_still_is() {
+    let sample = private_sample();
+    assert_eq!(found(&sample, |_| {}), []);
+    let changed = |change: &dyn Fn(&mut Receipt)| {
+        let mut bundle = sample.bundle.clone();
+        change(&mut bundle.receipt.document);
+        bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+        bundle
+    };
+    let refused = Err(FaultError::Read(ReadError::Private { datanet: 0 }));
+    let lies: [&dyn Fn(&mut Receipt); 2] = [&|r| r.spans[0].payee = Address([9; 20]), &|r| {
+        r.spans.remove(0);
+    }];
+    for lie in lies {
+        assert_eq!(find(&changed(lie), Parameters::builtin(1).unwrap(), &sample.index), refused);
+    }
+    let moved = changed(&|r| r.spans[0].position += 1);
+    assert_eq!(find_false_spans(&moved, &sample.index), Err(FaultError::Private(vec![0])));
+    let both = |r: &mut Receipt| {
+        r.spans[0].payee = Address([9; 20]);
+        r.spans[1].payee = Address([9; 20]);
+    };
+    assert_eq!(named(&found(&sample, both)), [("F9", Some(1))]);
+    let beyond = changed(&|r| r.spans[0].position = 1 << 39);
+    assert_eq!(find_false_spans(&beyond, &sample.index).unwrap().len(), 1, "a Datanet's length is no secret");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     fault::find_false_spans,
     index::{DatanetIndex, Segment, Source},
     proof::find,
-    sample::{COPY, FIRST, Sample, account, answer, sample},
+    sample::{COPY, FIRST, Sample, account, answer, private_sample, sample},
     span::DELIMITERS,
 };
 
@@ -291,4 +291,16 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn who_watches_is_not_told_that_a_private_datanets_spans_are_unshown_since_their_rows_are_there() {
+    let bundle = private_sample().bundle;
+    assert!(bundle.openings[0].text.is_none());
+    for (block, who, text) in [(11, 0xa2, FIRST), (12, 0xa3, COPY)] {
+        assert_eq!(of(&bundle, who, &[(block, who, text.to_owned())]), [], "{who:x}");
+    }
+    // Who committed to the same words before is told so.
+    let earlier = of(&bundle, 0xa3, &[(2, 0xa3, COPY.to_owned())]);
+    assert!(earlier.iter().any(|missed| missed.wrong == Wrong::Later(0)), "{earlier:?}");
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use attribution::{
     answer::answer_root,
     bundle::{Bundle, assets, openings},
-    index::{Clusters, DatanetIndex, Index, Segment, Source},
+    disk::OwnedEntry,
+    index::{Clusters, DatanetIndex, Entry, Index, Segment, Source},
     parameters::Parameters,
     prompt::{Message, Role, prompt_bytes},
     span::attribute,
@@ -74,6 +75,31 @@ fn datanet(asset: u64, segments: Segments<'_>, clusters: &Clusters) -> Arc<Datan
     Arc::new(DatanetIndex::clustered(AssetVersion { asset: AssetId(asset), version: 1 }, built, clusters).unwrap())
 }
 
+/// A private Datanet: each contribution has a salt of its own.
+fn private(asset: u64, documents: &[(u8, &str)]) -> Arc<DatanetIndex> {
+    let owned = documents.iter().zip(10..).map(|((who, text), block)| {
+        let (text, salt) = (format!("{text}\0").into_bytes(), Hash32([*who ^ 0x5a; 32]));
+        let text_root = prompt_root(&text, salt);
+        OwnedEntry::Text { contributor: Address([*who; 20]), block, ordinal: 0, text_root, text, salt: Some(salt) }
+    });
+    let owned: Vec<OwnedEntry> = owned.collect();
+    let entries: Vec<Entry<'_>> = owned.iter().map(OwnedEntry::as_entry).collect();
+    let segment = Segment::build_entries(&entries, 0).unwrap();
+    Arc::new(DatanetIndex::new(AssetVersion { asset: AssetId(asset), version: 1 }, vec![segment]).unwrap())
+}
+
+/// Two spans, the first of a private Datanet and the second of a public one.
+pub(crate) fn private_and_public() -> Index {
+    let hidden = private(3, &[(0xa1, KIDNEY), (0xa2, HEARING), (0xa3, COPY)]);
+    Index::new(vec![hidden, datanet(4, &[&[(0xb1, LAZY)]], &Clusters::default())]).unwrap()
+}
+
+/// The bundle with the text that a grant holder adds to it.
+fn with_text(bundle: Bundle, index: &Index) -> Bundle {
+    let openings = bundle.receipt.document.spans.iter().map(|span| index.open_span(span.datanet, span.position).unwrap()).collect();
+    Bundle { openings, ..bundle }
+}
+
 pub(crate) fn index(datanets: &[(u64, Segments<'_>)]) -> Index {
     Index::new(datanets.iter().map(|(asset, segments)| datanet(*asset, segments, &Clusters::default())).collect()).unwrap()
 }
@@ -138,7 +164,9 @@ pub(crate) fn all() -> Vec<(&'static str, Bundle)> {
         ("cluster-in-one-segment", Asked { index: Index::new(vec![in_one_segment]).unwrap(), answer: NOTE, options: plain(), ..usual() }),
         ("cluster-in-two-segments", Asked { index: Index::new(vec![in_two_segments]).unwrap(), answer: NOTE, options: plain(), ..usual() }),
     ];
-    asked.into_iter().map(|(name, asked)| (name, answer(asked))).collect()
+    let hidden = answer(Asked { index: private_and_public(), ..usual() });
+    let shown = with_text(hidden.clone(), &private_and_public());
+    asked.into_iter().map(|(name, asked)| (name, answer(asked))).chain([("private", hidden), ("private-shown", shown)]).collect()
 }
 
 /// An answer, attributed over `index`.

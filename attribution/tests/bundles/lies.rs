@@ -2,7 +2,7 @@
 
 use attribution::{
     bundle::Bundle,
-    index::HeadOpenings,
+    index::{HeadOpenings, Opened, TextLeaf},
     parameters::Parameters,
     span::{Word, weigh},
 };
@@ -196,10 +196,28 @@ pub(crate) const SIGNED: &[Row] = &[
     ("copy-paid-for-itself", "cluster-in-two-segments", "span 0: payee", |b| {
         b.receipt.document.spans[0].payee = b.openings[0].document.leaf.payee;
     }),
-    ("text-leaf-changed", USUAL, "span 1: text", |b| b.openings[1].text.leaf.0[70] ^= 1),
+    ("text-leaf-changed", USUAL, "span 1: text", |b| shown(b, 1).leaf.0[70] ^= 1),
     ("segment-longer", USUAL, "span 1: segment", |b| b.openings[1].segment.leaf.length += 1),
-    ("opening-too-deep", USUAL, "span 0: text", |b| b.openings[0].text.opening.siblings.push(Hash32::ZERO)),
+    ("opening-too-deep", USUAL, "span 0: text", |b| shown(b, 0).opening.siblings.push(Hash32::ZERO)),
+    ("public-text-hidden", USUAL, "span 1: text", |b| b.openings[1].text = None),
+    ("private-text-changed", "private-shown", "span 0: text", |b| shown(b, 0).leaf.0[100] ^= 1),
+    ("private-salt-changed", "private-shown", "span 0: text", |b| shown(b, 0).leaf.0[0] ^= 1),
+    ("private-leaf-without-its-salt", "private-shown", "span 0: text", |b| drop(shown(b, 0).leaf.0.drain(..32))),
+    // Where the span stands and whom it pays shows without the text.
+    ("private-row-that-pays-another", "private", "span 0: document", |b| {
+        b.receipt.document.spans[0].payee = Address([9; 20]);
+        b.openings[0].document.leaf.payee = Address([9; 20]);
+    }),
+    ("private-span-of-another-document", "private", "span 0: document", |b| b.receipt.document.spans[0].position += 128),
+    ("private-datanet-as-a-public-one", "private", "span 0: Datanet", |b| {
+        b.openings[0].datanet.leaf.segments = b.openings[0].segment.root().unwrap();
+    }),
 ];
+
+/// What is shown of a span's text.
+fn shown(bundle: &mut Bundle, span: usize) -> &mut Opened<TextLeaf> {
+    bundle.openings[span].text.as_mut().unwrap()
+}
 
 /// Lies about who signed, told after everything is signed.
 pub(crate) const SIGNATURES: &[Row] = &[

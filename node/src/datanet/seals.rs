@@ -44,7 +44,7 @@ pub fn is_sealed(bytes: &[u8]) -> bool {
 pub fn is_closed(data: &DataDir, datanet: AssetId, text_root: Hash32) -> bool {
     let header = read_bounded(&data.shard(text_root), OBJECT_BYTES_MAX as u64).ok().and_then(|bytes| Header::decode(&bytes).ok());
     let Some(header) = header else { return false };
-    let keys = read(data, datanet).ok().flatten().zip(seed(data).ok()).map(|(book, member)| book.keys(&member));
+    let keys = read(data, datanet).ok().flatten().zip(member(data).ok()).map(|(book, member)| book.keys(&member));
     keys.is_none_or(|keys| !keys.contains_key(&header.epoch))
 }
 
@@ -168,7 +168,7 @@ pub fn fresh() -> anyhow::Result<Zeroizing<[u8; 32]>> {
 /// # Errors
 /// That this node may not read it, with who can let it; that the bytes are not the registered contribution.
 pub fn open(data: &DataDir, datanet: AssetId, place: Place, text_root: Hash32, sealed: &[u8]) -> anyhow::Result<Shard> {
-    let (header, member) = (Header::decode(sealed)?, seed(data)?);
+    let (header, member) = (Header::decode(sealed)?, member(data)?);
     let Some(book) = read(data, datanet)? else {
         bail!(
             "Datanet {datanet} is private and its log is not here: run `tributary datanet fetch {datanet}`, once its owner has let node {} read it",
@@ -179,7 +179,10 @@ pub fn open(data: &DataDir, datanet: AssetId, place: Place, text_root: Hash32, s
 }
 
 /// The identity of this folder's node.
-fn seed(data: &DataDir) -> anyhow::Result<Author> {
+///
+/// # Errors
+/// That there is none.
+pub fn member(data: &DataDir) -> anyhow::Result<Author> {
     let path = data.seed();
     let text =
         read_bounded(&path, SEED_BYTES_MAX).with_context(|| format!("{}: a private Datanet opens for a member's node", path.display()))?;

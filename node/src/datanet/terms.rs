@@ -36,16 +36,6 @@ pub enum TermsError {
         /// Its owner.
         owner: Address,
     },
-    /// It is private.
-    #[error(
-        "Datanet {id} ({name}) is private: answers cannot be attributed to it yet, because receipts prove spans by plain leaves and its leaves are salted"
-    )]
-    Private {
-        /// The Datanet.
-        id: AssetId,
-        /// Its name.
-        name: String,
-    },
     /// `share_alike` is on, and the licence is not its own.
     #[error(
         "Datanet {id} ({name}) is share-alike: what is made of it is passed on under {asked}, and {problem}; publish it with --licence \"{fix}\""
@@ -95,16 +85,13 @@ pub fn may_train(state: &State, id: AssetId) -> Result<(), TermsError> {
 /// Whether answers may be attributed to Datanets, and so draw on them.
 ///
 /// # Errors
-/// [`TermsError::Serve`] or [`TermsError::Private`] of the first that forbids it.
+/// [`TermsError::Serve`] of the first that forbids it. Whether a node may read a private one at all say its grants ([`super::granted`]).
 pub fn may_serve(state: &State, declared: &[AssetVersion]) -> Result<(), TermsError> {
     for version in declared {
         let Some((card, owner)) = card(state, version.asset) else { continue };
         let (id, name) = (version.asset, card.name().to_string());
         if !card.policy().may_serve {
             return Err(TermsError::Serve { id, name, owner });
-        }
-        if card.is_private() {
-            return Err(TermsError::Private { id, name });
         }
     }
     Ok(())
@@ -239,7 +226,7 @@ mod tests {
             (ALIKE, None, None),
             (NO_TRAIN, Some("Datanet 5 (no-train) may not be trained on: its card says so; ask its owner 0x0909"), None),
             (NO_SERVE, None, Some("Datanet 6 (no-serve) may not be served: its card says so; ask its owner 0x0909")),
-            (PRIVATE, None, Some("Datanet 7 (private) is private: answers cannot be attributed to it yet")),
+            (PRIVATE, None, None),
             (CARDLESS, None, None),
             (1, None, None),
         ] {

@@ -29,6 +29,7 @@ use attribution::{
 };
 use chain_bridge::{client::ChainClient, registry::State};
 use inference::engine::EngineHandle;
+use storage::seal::log::Purpose;
 use tokio::{
     runtime::Handle,
     sync::{RwLock, watch},
@@ -46,7 +47,7 @@ use super::inference::{Offer, Offers};
 use crate::{
     chain::Snapshots,
     data::DataDir,
-    datanet::{Shards, erased, terms},
+    datanet::{Shards, erased, granted, terms},
 };
 
 /// What takes less long is not told of.
@@ -79,17 +80,44 @@ pub struct Indexing {
 /// Datanet versions indexed so far.
 type Built = BTreeMap<AssetVersion, Arc<DatanetIndex>>;
 
+/// Grants to serve private Datanets, as they were last looked at.
+#[derive(Debug)]
+struct Grants {
+    /// The chain's block then.
+    block: u64,
+    /// The last block in which all hold that something is served by.
+    until: u64,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self { block: 0, until: u64::MAX }
+    }
+}
+
+impl Grants {
+    /// Whether this node may serve what these Datanets, of which some are private, hold.
+    fn hold(&mut self, data: &DataDir, state: &State, declared: &[AssetVersion]) -> anyhow::Result<()> {
+        self.until = self.until.min(granted::until(data, state, declared, self.block, Purpose::Serve)?);
+        Ok(())
+    }
+}
+
 impl Indexing {
     /// Follows the chain until it ends; every change of its state is looked at once.
     pub async fn run(self, mut snapshots: Snapshots, mut rescan: tokio::sync::mpsc::Receiver<()>) {
         let (mut built, mut pruned_at) = (Built::new(), None);
-        let mut posted = BTreeSet::new();
+        let (mut posted, mut grants) = (BTreeSet::new(), Grants::default());
         let (mut seen, mut is_asked) = (Arc::new(State::default()), true);
         loop {
-            let state = Arc::clone(&snapshots.borrow_and_update().latest);
-            // Snapshots come with every block; only changed books or folders are looked at.
-            if !Arc::ptr_eq(&state, &seen) || is_asked {
-                let count = self.refresh(&state, &mut built, &mut posted).await;
+            let (state, block) = {
+                let snapshot = snapshots.borrow_and_update();
+                (Arc::clone(&snapshot.latest), snapshot.tip.number)
+            };
+            // Snapshots come with every block; only changed books or folders are looked at, and grants that end.
+            if !Arc::ptr_eq(&state, &seen) || is_asked || block > grants.until {
+                grants = Grants { block, until: u64::MAX };
+                let count = self.refresh(&state, &mut built, &mut posted, &mut grants).await;
                 // What is built or erased makes other files useless; so may whatever happened while this node was away.
                 let erased = state.erasures().count();
                 if count > 0 || pruned_at != Some(erased) {
@@ -110,18 +138,18 @@ impl Indexing {
     }
 
     /// Looks at everything anew; how many indexes were opened that were not before.
-    async fn refresh(&self, state: &Arc<State>, built: &mut Built, posted: &mut BTreeSet<AssetVersion>) -> usize {
+    async fn refresh(&self, state: &Arc<State>, built: &mut Built, posted: &mut BTreeSet<AssetVersion>, grants: &mut Grants) -> usize {
         self.withdraw_changed(built).await;
         let (mut offers, mut waiting) = (Offers::new(), Vec::new());
         // The text of what was erased on request leaves the memory too, once the answers under way have ended.
-        built.retain(|version, _| erased::check(state, *version).is_ok());
+        built.retain(|version, _| erased::check(state, *version).is_ok() && grants.hold(&self.data, state, &[*version]).is_ok());
         let kept = built.len();
         for (version, published) in state.versions() {
             let kind = state.asset(version.asset).map(|asset| asset.kind);
             if published.frozen.is_some() || !matches!(kind, Some(AssetKind::Base | AssetKind::Adapter | AssetKind::Agent)) {
                 continue;
             }
-            match self.consider(state, version, built, posted).await {
+            match self.consider(state, version, built, posted, grants).await {
                 Ok(Some(offer)) => {
                     offers.insert(offer.manifest.root(), Arc::new(offer));
                 }
@@ -178,6 +206,7 @@ impl Indexing {
         version: AssetVersion,
         built: &mut Built,
         posted: &mut BTreeSet<AssetVersion>,
+        grants: &mut Grants,
     ) -> anyhow::Result<Option<Offer>> {
         let published = state.version(version).context("not published")?;
         let files = files::files(state, version)?;
@@ -190,6 +219,7 @@ impl Indexing {
         }
         // Whoever declared it: what a card forbids is neither indexed nor answered under here.
         terms::may_serve(state, &published.datanets)?;
+        grants.hold(&self.data, state, &published.datanets)?;
         let index = self.index(state, &published.datanets, built).await?;
         if state.index(version).is_none() {
             if self.is_indexer && posted.insert(version) {

@@ -66,6 +66,7 @@ impl Pieces {
     }
 
     fn add_span(&mut self, of: &SpanOpenings, root: Hash32) {
+        // What stands under a private Datanet is read by no contract: its segments do not lead there.
         if of.datanet.root() != Some(root) || of.segment.root() != Some(of.datanet.leaf.segments) {
             return;
         }
@@ -75,7 +76,9 @@ impl Pieces {
         }
         self.datanets.insert(datanet, of.datanet.clone().into());
         self.segments.insert((datanet, segment), of.segment.clone().into());
-        self.leaf((datanet, segment, Part::Text), &of.text, of.segment.leaf.text);
+        if let Some(text) = &of.text {
+            self.leaf((datanet, segment, Part::Text), text, of.segment.leaf.text);
+        }
         self.leaf((datanet, segment, Part::Documents), &of.document, of.segment.leaf.documents);
         let is_led =
             |head: &&HeadOpenings| head.segment.root() == Some(of.datanet.leaf.segments) && head.segment.opening.index < NUMBER_MAX;

@@ -208,7 +208,7 @@ async fn corpus(context: &Context, word: &str, columns: &Columns, is_whole: bool
     let (asset, card) = resolve(&state, word).with_context(|| format!("there is no file {word:?} either"))?;
     let version = state.newest(asset.id).with_context(|| format!("Datanet {word:?} has no published version: its owner publishes one"))?;
     let corpus = Corpus::of_version(&context.data, &state, version, card.name().as_str())?;
-    let index = if is_whole && !card.is_private() { Some(local(context, &state, &[version]).await?) } else { None };
+    let index = if is_whole { Some(local(context, &state, &[version]).await?) } else { None };
     Ok((corpus, index))
 }
 

@@ -23,7 +23,7 @@ use types::id::{AssetId, NodeId};
 use super::{Context, network::Network};
 use crate::{
     chain::Chained,
-    datanet::{resolve, review, seals},
+    datanet::{granted, resolve, review, seals},
     output::table,
 };
 
@@ -321,7 +321,7 @@ pub(super) async fn enter_reads(
             let mut tries = 0;
             loop {
                 let block = chain.head().await?.block.number.max(book.log().block());
-                may_read(&book, &author, asset, block, purpose)?;
+                granted::by_log(&book, author.id(), asset, block, purpose)?;
                 let entry = author.sign(book.log().draft(author.id(), block, event.clone()));
                 let ask = Ask::Enter { datanet: asset.id, entry: entry.encode() };
                 match review::ask(connection.open_stream().await?, &ask).await {
@@ -344,21 +344,6 @@ pub(super) async fn enter_reads(
     let entered = entered.await;
     client.close(0).await;
     entered
-}
-
-fn may_read(book: &Book, author: &Author, asset: &Asset, block: u64, purpose: Purpose) -> anyhow::Result<()> {
-    let (me, id, owner) = (author.id(), asset.id, asset.owner());
-    let who = format!("its owner {owner} can let it with `tributary datanet grant {id} {me} --purpose {} --until BLOCK`", purpose.label());
-    match book.log().grants().find(|(member, _)| *member == me) {
-        None => bail!("node {me} has no grant for the private Datanet {id}: {who}"),
-        Some((_, grant)) if grant.expiry < block => {
-            bail!("the grant of node {me} for the private Datanet {id} ended with block {}: {who}", grant.expiry)
-        }
-        Some((_, grant)) if !grant.purposes.holds(purpose) => {
-            bail!("the grant of node {me} for the private Datanet {id} is to {}, not to {}: {who}", grant.purposes.words(), purpose.label())
-        }
-        Some(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]

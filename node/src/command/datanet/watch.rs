@@ -149,7 +149,11 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let chain = if is_sent { context.chain().await? } else { context.chain_reader().await? };
     let state = chain.state().await?;
     let (asset, card) = resolve(&state, &args.datanet)?;
-    ensure!(!card.is_private(), "Datanet {} is private: answers are not attributed to it, so there is nothing to watch", asset.id);
+    ensure!(
+        !card.is_private(),
+        "Datanet {} is private: no contract reads its salted leaves, so nothing that a watcher finds could be proven; receipt verify --full says of one receipt what is wrong with it",
+        asset.id
+    );
     let name = card.name().to_string();
     let asset = asset.id;
     let count = move |state: &State| state.live_contributions(asset).filter(|accepted| accepted.contributor == contributor).count();

@@ -66,8 +66,9 @@ struct Printed {
     version: AssetVersion,
     /// Root of an index over this version alone.
     root: Hash32,
-    /// Nothing if there is no data folder to keep it in.
+    /// Nothing if there is no data folder to keep it in, or the Datanet is private.
     folder: Option<PathBuf>,
+    is_private: bool,
     documents: u64,
     /// Documents that are paid through an earlier one.
     near_copies: u64,
@@ -92,7 +93,7 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let pruned = if args.prune { keeping().prune(&state)? } else { 0 };
     let plan = plans(&state, &[version])?.pop().context("one version was asked for")?;
     let (datanet, made) = (index.datanets().first().context("one version was opened")?, made.into_iter().next().unwrap_or_default());
-    let printed = Printed { root: index.root(), folder: keeping().folder(version.asset), pruned, ..printed(&plan, datanet, made) };
+    let printed = Printed { root: index.root(), folder: keeping().folder_of(&plan), pruned, ..printed(&plan, datanet, made) };
     context.output.result(&printed, || describe(&printed))
 }
 
@@ -115,7 +116,8 @@ fn printed(plan: &Plan, datanet: &DatanetIndex, made: Made) -> Printed {
     };
     let segments = plan.segments.iter().enumerate().zip(leaves).map(row).collect();
     let Made { set_aside, .. } = made;
-    Printed { version: plan.version, root: Hash32::ZERO, folder: None, documents, near_copies, segments, set_aside, pruned: 0 }
+    let is_private = plan.is_private;
+    Printed { version: plan.version, root: Hash32::ZERO, folder: None, is_private, documents, near_copies, segments, set_aside, pruned: 0 }
 }
 
 fn describe(printed: &Printed) -> String {
@@ -131,6 +133,7 @@ fn describe(printed: &Printed) -> String {
     let mut text = format!("Datanet {version}: {documents}, {near_copies} of them near copies of an earlier one\nroot {root}\n");
     text.push_str(&match &printed.folder {
         Some(folder) => format!("in   {}\n", words::path(folder)),
+        None if printed.is_private => "in   memory: the Datanet is private, and no file shows its text\n".to_owned(),
         None => "in   memory: there is no data folder to keep it in\n".to_owned(),
     });
     text.push_str(&table(&["segment", "contributions", "bytes", "words", ""], &rows));

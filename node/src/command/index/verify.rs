@@ -1,6 +1,6 @@
 //! `tributary index verify`: every byte of the files of a version's index, held against their headers, the registered texts, and the posted root.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use chain_bridge::registry::State;
@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 use types::id::{AssetVersion, Hash32};
 
-use super::{Context, chosen, indexes, plans};
+use super::{Context, chosen, indexes, local, plans};
 use crate::{
     command::Failed,
     output::table,
@@ -64,7 +64,8 @@ struct Posted {
 #[derive(Debug, Serialize)]
 struct Printed {
     version: AssetVersion,
-    folder: PathBuf,
+    /// Nothing of a private Datanet, whose index is built in memory from the texts that are here.
+    folder: Option<PathBuf>,
     /// Whether nothing is damaged, and no other root posted. Files may be missing.
     is_ok: bool,
     /// Root of an index over this version alone; nothing while files are missing or damaged.
@@ -78,15 +79,29 @@ pub(super) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let state = context.chain_reader().await?.state().await?;
     let version = chosen(&state, &args.datanet, args.number)?;
     let plan = plans(&state, &[version])?.pop().context("one version was asked for")?;
+    if plan.is_private {
+        return in_memory(context, &state, version).await;
+    }
     let indexes = indexes(context)?;
     let folder = indexes.folder(version.asset).with_context(|| {
         format!("{} is not there, so it holds no index: tributary index build {} makes it", context.data.path().display(), args.datanet)
     })?;
     let checking = tokio::task::spawn_blocking(move || check(&indexes, &plan));
     let (files, root) = checking.await??;
-    let posted = root.map_or_else(Vec::new, |root| posted(&state, version, root));
-    let is_ok = files.iter().all(|row| row.is != Is::Damaged) && posted.iter().all(|posted| posted.is_ours);
-    let printed = Printed { version, folder, is_ok, root, files, posted };
+    show(context, &state, Printed { version, folder: Some(folder), is_ok: true, root, files, posted: vec![] })
+}
+
+/// A private Datanet has no files: its index is built from what this folder's node may read, each text held against its registered root, and its root against
+/// the posted ones.
+async fn in_memory(context: &Context, state: &Arc<State>, version: AssetVersion) -> anyhow::Result<()> {
+    let root = local(context, state, &[version]).await?.root();
+    show(context, state, Printed { version, folder: None, is_ok: true, root: Some(root), files: vec![], posted: vec![] })
+}
+
+fn show(context: &Context, state: &State, found: Printed) -> anyhow::Result<()> {
+    let (version, posted) = (found.version, found.root.map_or_else(Vec::new, |root| posted(state, found.version, root)));
+    let is_ok = found.files.iter().all(|row| row.is != Is::Damaged) && posted.iter().all(|posted| posted.is_ours);
+    let printed = Printed { is_ok, posted, ..found };
     context.output.result(&printed, || describe(&printed))?;
     if is_ok { Ok(()) } else { Err(Failed(format!("the index of Datanet {version} is not what it should be")).into()) }
 }
@@ -133,7 +148,10 @@ fn describe(printed: &Printed) -> String {
         vec![row.file.clone(), is.to_owned(), row.why.clone().unwrap_or_default()]
     };
     let rows: Vec<Vec<String>> = printed.files.iter().map(row).collect();
-    let mut text = format!("Datanet {} in {}\n{}", printed.version, words::path(&printed.folder), table(&["file", "is", ""], &rows));
+    let mut text = match &printed.folder {
+        Some(folder) => format!("Datanet {} in {}\n{}", printed.version, words::path(folder), table(&["file", "is", ""], &rows)),
+        None => format!("Datanet {} is private: its index lies in no file, and was built in memory", printed.version),
+    };
     if let Some(root) = printed.root {
         text.push_str(&format!("\nroot {root}"));
     }

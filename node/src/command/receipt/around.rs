@@ -23,19 +23,25 @@ pub struct Around {
     pub offset: u64,
     /// Bytes of the document.
     pub document_bytes: u32,
+    /// Whether its text lies in a private Datanet and is not shown: what stands around it is for grant holders.
+    pub is_hidden: bool,
 }
 
 impl fmt::Display for Around {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { text_root, block, document, offset, document_bytes, .. } = self;
-        write!(f, "byte {offset} of {document_bytes} of document {document} of the contribution {text_root}, committed in block {block}")
+        let Self { text_root, block, document, offset, document_bytes, is_hidden, .. } = self;
+        let hidden = if *is_hidden { "; its text lies in a private Datanet: shown to grant holders" } else { "" };
+        write!(
+            f,
+            "byte {offset} of {document_bytes} of document {document} of the contribution {text_root}, committed in block {block}{hidden}"
+        )
     }
 }
 
 /// Reads the openings of a span; of openings that do not verify nothing is shown that is not there.
 pub fn around(span: &Span, opening: &SpanOpenings) -> Around {
     let row = &opening.document.leaf;
-    let (before, after) = beside(&opening.text.leaf.0, place(span, opening), span.length.into());
+    let (before, after) = beside(opening.shown_text().unwrap_or_default(), place(span, opening), span.length.into());
     Around {
         before,
         after,
@@ -44,6 +50,7 @@ pub fn around(span: &Span, opening: &SpanOpenings) -> Around {
         document: row.priority.document,
         offset: span.position.saturating_sub(opening.segment.leaf.start).saturating_sub(row.start),
         document_bytes: row.length,
+        is_hidden: opening.text.is_none(),
     }
 }
 

@@ -97,6 +97,12 @@ pub(super) async fn export(context: &Context, file: &Path, out: &Path) -> anyhow
             bail!("Datanet {version} is not published on this chain: the receipt is of another deployment");
         }
         datanet::erased::check(&state, version)?;
+        let is_private = state.asset(version.asset).is_some_and(|asset| datanet::card_of(asset).is_ok_and(|card| card.is_private()));
+        ensure!(
+            !is_private,
+            "Datanet {version} is private: its text does not leave the folders of grant holders, who verify by their own: tributary receipt verify {} --full",
+            file.display()
+        );
         let contributions: Vec<Accepted> = state.contributions_of(version).cloned().collect();
         for accepted in &contributions {
             exported.bytes += copy(&context.data, accepted, out)?;

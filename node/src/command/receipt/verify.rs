@@ -98,7 +98,9 @@ impl Question {
             Self::Text => "question and answer give the roots that were signed".to_owned(),
             Self::Masks => format!("runs that stand in the prompt ({}) are not paid", receipt.masks.len()),
             Self::Weight => format!("the unmasked words weigh {}/256 bit", receipt.weight_total),
-            Self::Spans => format!("spans ({}): text, place, weight and payee lead to the index root", receipt.spans.len()),
+            Self::Spans => {
+                format!("spans ({}): what is shown of text, place, weight and payee leads to the index root", receipt.spans.len())
+            }
             Self::Search => "a new search of the whole index finds the same spans".to_owned(),
             Self::Reading => "the model's tokenizer reads the token ids as the answer, and counts the question's as billed".to_owned(),
         }
@@ -232,6 +234,10 @@ fn outcome(bundle: &Bundle, verified: Option<&Verified>, answers: Answers, own: 
         asked: asked.asked(receipt),
         faults: faults.iter().map(row).collect(),
     };
+    let mut unchecked = unchecked(bundle, is_full, is_read, own);
+    if !(is_full && is_ok) {
+        unchecked.extend(verified.and_then(|verified| hidden(&verified.unseen)));
+    }
     let parts = verified.filter(|_| is_ok).map(|verified| Amount::sum(verified.parts.iter().map(|part| part.1))).transpose()?;
     Ok(Outcome {
         receipt: receipt.hash(),
@@ -239,7 +245,7 @@ fn outcome(bundle: &Bundle, verified: Option<&Verified>, answers: Answers, own: 
         is_full,
         checks: answers.into_iter().map(check).collect(),
         refuted: None,
-        unchecked: unchecked(bundle, is_full, is_read, own),
+        unchecked,
         parts_wei: parts,
         error: (!is_ok).then(|| format!("the receipt does not verify: {}", Faults(all))),
     })
@@ -282,6 +288,16 @@ fn unchecked(bundle: &Bundle, is_full: bool, is_read: bool, own: Option<Domains>
         left.push("that no source was left out: --full".to_owned());
     }
     left
+}
+
+/// What is not seen of spans in private Datanets.
+fn hidden(unseen: &[u32]) -> Option<String> {
+    let numbers = unseen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match unseen {
+        [] => None,
+        [_] => Some(format!("text of span {numbers} lies in a private Datanet: shown to grant holders, who verify it with --full")),
+        _ => Some(format!("text of spans {numbers} lies in private Datanets: shown to grant holders, who verify it with --full")),
+    }
 }
 
 /// Why an answer ended, in words: the node's alone, since nobody else signs it.
@@ -344,6 +360,13 @@ mod tests {
         ] {
             assert_eq!(Question::of(&fault(finding, field)), question, "{field}");
         }
+    }
+
+    #[test]
+    fn what_a_private_datanet_hides_is_said_by_the_spans_numbers() {
+        assert_eq!(hidden(&[]), None);
+        assert_eq!(hidden(&[2]).unwrap(), "text of span 2 lies in a private Datanet: shown to grant holders, who verify it with --full");
+        assert!(hidden(&[0, 7]).unwrap().starts_with("text of spans 0, 7 lies in private Datanets"));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use types::{
     merkle::keccak,
 };
 
-use crate::datanet::erased::{self, Erased};
+use crate::datanet::{
+    card_of,
+    erased::{self, Erased},
+};
 
 /// A contribution in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +67,24 @@ pub struct Plan {
     pub version: AssetVersion,
     /// Its segments; none of a Datanet into which nothing was accepted.
     pub segments: Vec<Planned>,
+    /// Whether the Datanet is private: its index is kept in no file, since that would show its text.
+    pub is_private: bool,
 }
 
 impl Plan {
-    /// From what a version holds, and what was erased before it was published.
+    /// Of an open Datanet, from what a version holds, and what was erased before it was published.
     pub fn new(version: AssetVersion, held: impl IntoIterator<Item = Accepted>, erased: impl IntoIterator<Item = Accepted>) -> Self {
         let piece = |is_erased| move |accepted| Piece { accepted, is_erased };
         let mut pieces: Vec<Piece> = held.into_iter().map(piece(false)).chain(erased.into_iter().map(piece(true))).collect();
         pieces.sort_by_key(|piece| piece.accepted.number);
         let bytes: Vec<u64> = pieces.iter().map(|piece| piece.accepted.text_bytes).collect();
-        Self { version, segments: layout(&bytes).into_iter().map(|range| Planned::of(&pieces[range])).collect() }
+        Self { version, segments: layout(&bytes).into_iter().map(|range| Planned::of(&pieces[range])).collect(), is_private: false }
+    }
+
+    /// The same of a private Datanet, or of none.
+    #[must_use]
+    pub fn private(self, is_private: bool) -> Self {
+        Self { is_private, ..self }
     }
 
     /// From the books.
@@ -82,7 +93,9 @@ impl Plan {
     /// [`Erased`] if the version's index holds what was erased since: nobody builds such a one.
     pub fn of(state: &State, version: AssetVersion) -> Result<Self, Erased> {
         erased::check(state, version)?;
-        Ok(Self::new(version, state.contributions_of(version).cloned(), state.tombstones_of(version).cloned()))
+        let is_private = state.asset(version.asset).is_some_and(|asset| card_of(asset).is_ok_and(|card| card.is_private()));
+        let plan = Self::new(version, state.contributions_of(version).cloned(), state.tombstones_of(version).cloned());
+        Ok(plan.private(is_private))
     }
 
     /// Names what follows from all segments together: which of their documents are near copies.

@@ -6,6 +6,8 @@
 //! contributions, which come one at a time. Who builds has the turn in a Datanet's folder; whoever waited for it finds the files. A build that was
 //! broken off goes on where it stood. Without a data folder everything is built in memory.
 //!
+//! The index of a private Datanet is built in memory, anew in each process: no disk shows its text. That takes three bytes a byte of text.
+//!
 //! Disk: 1.9 bytes a byte of text, and for a while as much again of a segment that is being built. Memory: what the operator gives, one
 //! contribution, and what the search for near copies takes (`near`).
 
@@ -22,13 +24,13 @@ use std::{
 use anyhow::Context as _;
 use attribution::{
     disk::{BuildFileError, BuildOptions, OpenError, OwnedEntry, Progress, build_segment, open_segment},
-    index::{BuildError, Clusters, DatanetIndex, Entry, FormatError, Index, IndexError, Segment, SegmentId, Source, Tombstone},
+    index::{BuildError, Clusters, DatanetIndex, Entry, FormatError, Index, IndexError, Segment, SegmentId, Tombstone},
 };
 use chain_bridge::registry::{State, state::Accepted};
 use tokio::sync::Notify;
 use types::{
     id::{AssetId, AssetVersion, Hash32},
-    text::{LEAF_STRIDE, text_root},
+    text::LEAF_STRIDE,
 };
 
 use super::{
@@ -68,9 +70,6 @@ pub enum StoreError {
         /// Why its text is not to be had.
         why: anyhow::Error,
     },
-    /// Leaves of its text are salted.
-    #[error("Datanet {0} is private: its leaves are salted, and spans are proven by plain ones")]
-    Private(AssetVersion),
     /// A contribution is not as long as the registry says.
     #[error("contribution {number} of Datanet {version} has {got} bytes of text, registered are {expected}: fetch it again")]
     Length {
@@ -100,6 +99,14 @@ pub enum StoreError {
         version: AssetVersion,
         /// Why.
         error: BuildError,
+    },
+    /// A contribution with a salt to a Datanet that the books do not say is private.
+    #[error("contribution {number} of Datanet {version} has salted leaves, and the Datanet is not private: no file of its text is made")]
+    Salted {
+        /// The Datanet.
+        version: AssetVersion,
+        /// The contribution.
+        number: u64,
     },
     /// Segments that make no index.
     #[error(transparent)]
@@ -209,6 +216,11 @@ impl Indexes {
         Some(self.folder.as_ref()?.join(datanet.to_string()))
     }
 
+    /// Where the files of a plan lie; nowhere if there are to be none.
+    pub fn folder_of(&self, plan: &Plan) -> Option<PathBuf> {
+        self.folder(plan.version.asset).filter(|_| !plan.is_private)
+    }
+
     /// The index of a version: what is here is opened, what is not is built from `texts`, which are asked for in order of priority, one at a time,
     /// and only where they are needed. Blocks.
     ///
@@ -216,7 +228,7 @@ impl Indexes {
     /// [`StoreError`].
     pub fn open(&self, plan: &Plan, texts: &mut Texts<'_>, told: &mut Told<'_>) -> Result<(DatanetIndex, Made), StoreError> {
         let mut made = Made::default();
-        let Some(folder) = self.folder(plan.version.asset) else {
+        let Some(folder) = self.folder_of(plan) else {
             let segments = plan.segments.iter().map(|planned| in_memory(plan.version, planned, texts)).collect::<Result<Vec<_>, _>>()?;
             made = Made { built: (0..segments.len()).collect(), is_searched: true, ..made };
             let clusters = search(plan.version, &segments)?;
@@ -244,7 +256,8 @@ impl Indexes {
     /// # Errors
     /// [`StoreError`].
     pub fn over(version: AssetVersion, held: Vec<LocalContribution>, erased: &[Accepted]) -> Result<DatanetIndex, StoreError> {
-        let plan = Plan::new(version, held.iter().map(|local| local.accepted.clone()), erased.iter().cloned());
+        let is_private = held.iter().any(|local| local.text_salt.is_some());
+        let plan = Plan::new(version, held.iter().map(|local| local.accepted.clone()), erased.iter().cloned()).private(is_private);
         let mut by_number: BTreeMap<u64, LocalContribution> = held.into_iter().map(|local| (local.accepted.number, local)).collect();
         let mut texts = |accepted: &Accepted| by_number.remove(&accepted.number).context("a contribution's text is asked for twice");
         Ok(Self::in_memory().open(&plan, &mut texts, &mut go_on)?.0)
@@ -316,7 +329,11 @@ impl Indexes {
         let file = planned.id.file_name();
         let mut refused = None;
         let entries = planned.pieces.iter().map(|piece| {
-            entry(version, &file, piece, texts).map_err(|error| {
+            let open = |entry| match entry {
+                OwnedEntry::Text { salt: Some(_), .. } => Err(StoreError::Salted { version, number: piece.accepted.number }),
+                entry => Ok(entry),
+            };
+            entry(version, &file, piece, texts).and_then(open).map_err(|error| {
                 // The builder is told that there was one; which it was is kept here.
                 refused = Some(error);
                 "it is refused"
@@ -366,7 +383,7 @@ impl Indexes {
     /// # Errors
     /// [`StoreError::File`].
     pub fn look_at(&self, plan: &Plan, planned: &Planned) -> Result<Found, StoreError> {
-        self.folder(plan.version.asset).map_or(Ok(Found::Missing), |folder| self.look(&folder, planned.id))
+        self.folder_of(plan).map_or(Ok(Found::Missing), |folder| self.look(&folder, planned.id))
     }
 
     /// The root of an index over a plan whose segments are all whole, by its file of near copies; nothing where that is not here, and what is wrong
@@ -382,7 +399,7 @@ impl Indexes {
                 _ => return Ok(Ok(None)),
             }
         }
-        let Some(folder) = self.folder(plan.version.asset) else { return Ok(Ok(None)) };
+        let Some(folder) = self.folder_of(plan) else { return Ok(Ok(None)) };
         match read_near(&folder, plan, &segments)? {
             Some(Ok(clusters)) => {
                 let datanet = DatanetIndex::clustered(plan.version, segments, &clusters)?;
@@ -400,7 +417,7 @@ impl Indexes {
     pub fn needed<'p>(&self, plan: &'p Plan) -> Result<Vec<&'p Accepted>, StoreError> {
         let mut needed = Vec::new();
         for planned in &plan.segments {
-            let found = self.folder(plan.version.asset).map(|folder| self.look(&folder, planned.id)).transpose()?;
+            let found = self.folder_of(plan).map(|folder| self.look(&folder, planned.id)).transpose()?;
             if !matches!(found, Some(Found::Whole(_))) {
                 needed.extend(planned.texts());
             }
@@ -467,31 +484,20 @@ fn entry(version: AssetVersion, file: &str, piece: &Piece, texts: &mut Texts<'_>
         return Ok(OwnedEntry::Erased(Tombstone { block: priority.block, ordinal: priority.ordinal, text_root }));
     }
     let local = texts(&piece.accepted).map_err(|why| StoreError::Missing { version, file: file.to_owned(), why })?;
-    if local.text_salt.is_some() {
-        return Err(StoreError::Private(version));
-    }
     let got = local.text.len() as u64;
     if got != text_bytes {
         return Err(StoreError::Length { version, number, got, expected: text_bytes });
     }
-    Ok(OwnedEntry::Text { contributor, block: priority.block, ordinal: priority.ordinal, text_root, text: local.text })
+    let LocalContribution { text, text_salt: salt, .. } = local;
+    Ok(OwnedEntry::Text { contributor, block: priority.block, ordinal: priority.ordinal, text_root, text, salt })
 }
 
 /// A segment without a file, for who has no data folder.
 fn in_memory(version: AssetVersion, planned: &Planned, texts: &mut Texts<'_>) -> Result<Segment, StoreError> {
     let file = planned.id.file_name();
     let owned = planned.pieces.iter().map(|piece| entry(version, &file, piece, texts)).collect::<Result<Vec<_>, _>>()?;
-    let entries: Vec<Entry<'_>> = owned.iter().map(borrowed).collect();
+    let entries: Vec<Entry<'_>> = owned.iter().map(OwnedEntry::as_entry).collect();
     Segment::build_entries(&entries, 0).map_err(|error| StoreError::Contributions { version, error })
-}
-
-fn borrowed(entry: &OwnedEntry) -> Entry<'_> {
-    match entry {
-        OwnedEntry::Text { contributor, block, ordinal, text_root, text } => {
-            Entry::Text(Source { contributor: *contributor, block: *block, ordinal: *ordinal, text_root: *text_root, text })
-        }
-        OwnedEntry::Erased(tombstone) => Entry::Erased(*tombstone),
-    }
 }
 
 /// What the file of near copies says; nothing if there is none.
@@ -510,11 +516,10 @@ fn read_near(folder: &Path, plan: &Plan, segments: &[Segment]) -> Result<Option<
 /// The number of the first contribution whose text in a segment is not the registered one. The segment is one of this plan.
 pub fn misread(segment: &Segment, planned: &Planned) -> Option<u64> {
     let mut at = 0_usize;
-    for accepted in planned.texts() {
+    for (place, Piece { accepted, .. }) in planned.pieces.iter().enumerate().filter(|(_, piece)| !piece.is_erased) {
         at = at.next_multiple_of(LEAF_STRIDE);
         let end = usize::try_from(accepted.text_bytes).ok().and_then(|bytes| at.checked_add(bytes));
-        let text = end.and_then(|end| segment.text().get(at..end));
-        if text.is_none_or(|text| text_root(text) != accepted.text_root) {
+        if end.and_then(|end| segment.text_root(place, at..end)) != Some(accepted.text_root) {
             return Some(accepted.number);
         }
         at = end.unwrap_or(at);

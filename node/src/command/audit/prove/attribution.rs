@@ -46,6 +46,8 @@ pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultEr
     let (false_spans, others) = match (false_spans, others) {
         (Err(error), Ok(others)) if others.is_empty() => return Err(error),
         (Err(error), Err(_)) => return Err(error),
+        // What is wrong lies where no contract reads, or nothing could be looked at: that is no word for the receipt.
+        (Ok(found), Err(error)) if found.is_empty() => return Err(error),
         (false_spans, others) => (false_spans.unwrap_or_default(), others.unwrap_or_default()),
     };
     let is_false = |span: u16| false_spans.iter().any(|proof| proof.span == span);

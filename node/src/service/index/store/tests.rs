@@ -3,7 +3,7 @@ use std::{
     sync::Barrier,
 };
 
-use attribution::index::{ReadError, layout};
+use attribution::index::{ReadError, Source, layout};
 use chain_bridge::registry::{Event, Logged};
 use storage::datanet::{Document, contribution_text};
 use tempfile::TempDir;
@@ -12,6 +12,7 @@ use types::{
     id::{Address, BlobId},
     manifest::{AssetKind, Manifest},
     split::SplitTable,
+    text::{prompt_root, text_root},
     time::BlockRef,
 };
 
@@ -54,6 +55,13 @@ fn prose(seed: u64, words: u64) -> String {
 
 fn contributions(count: u64) -> Vec<LocalContribution> {
     (0..count).map(|number| contribution(number, &[prose(number, 60), prose(100 + number, 60)])).collect()
+}
+
+/// The same contribution to a private Datanet.
+fn private(local: LocalContribution) -> LocalContribution {
+    let salt = Hash32([0x60 + u8::try_from(local.accepted.number).unwrap(); 32]);
+    let accepted = Accepted { text_root: prompt_root(&local.text, salt), ..local.accepted.clone() };
+    LocalContribution { accepted, text_salt: Some(salt), ..local }
 }
 
 fn plan_of(locals: &[LocalContribution]) -> Plan {
@@ -263,9 +271,9 @@ fn what_cannot_be_an_index_is_refused_by_its_reason() {
         change(&mut changed[1]);
         [open(&indexes, &plan, &changed).unwrap_err(), open(&Indexes::in_memory(), &plan, &changed).unwrap_err()]
     };
-    for error in with(&|local| local.text_salt = Some(Hash32([1; 32]))) {
-        assert!(matches!(error, StoreError::Private(VERSION)), "{error}");
-    }
+    let [on_disk, in_memory] = with(&|local| local.text_salt = Some(Hash32([1; 32])));
+    assert!(matches!(on_disk, StoreError::Salted { number: 1, .. }), "{on_disk}");
+    assert!(matches!(in_memory, StoreError::Contributions { error: BuildError::Mixed { source_number: 1, .. }, .. }), "{in_memory}");
     for error in with(&|local| local.text.push(0)) {
         assert!(matches!(error, StoreError::Length { number: 1, .. }), "{error}");
     }
@@ -277,6 +285,32 @@ fn what_cannot_be_an_index_is_refused_by_its_reason() {
     fs::write(place.folder(), "no folder").unwrap();
     let error = open(&indexes, &plan, &locals).unwrap_err();
     assert!(matches!(error, StoreError::File { .. }), "{error}");
+}
+
+#[test]
+fn a_private_datanet_is_indexed_by_its_salts_in_memory_and_a_client_is_shown_places_and_no_text() {
+    let (place, locals) = (Place::new(), contributions(2).into_iter().map(private).collect::<Vec<_>>());
+    let plan = plan_of(&locals).private(true);
+    let (index, made) = open(&place.indexes(), &plan, &locals).unwrap();
+    assert!(index.datanets()[0].is_private() && made.built == [0]);
+    assert!(!place.folder().exists(), "no file shows its text");
+    assert_eq!(place.indexes().needed(&plan).unwrap().len(), 2, "a restart reads its shards again");
+    assert_eq!(open(&Indexes::in_memory(), &plan, &locals).unwrap().0.root(), index.root());
+    assert_eq!(misread(&index.datanets()[0].segments()[0], &plan.segments[0]), None);
+    let answer = format!("It reads: {}.", locals[0].documents[0].text());
+    let manifest = Manifest { assets: vec![], split: SplitTable::default(), index: index.root(), parameters: 1, datanets: vec![] };
+    let offer = Offer { manifest, index: Arc::new(index), adapter: None, indexes: Arc::new(place.indexes()) };
+    let (found, openings) = evidence::attribute(&offer, b"", &answer).unwrap();
+    assert!(!found.spans.is_empty() && openings.iter().all(|open| open.text.is_none() && open.is_private() == Some(true)));
+    // Who has another salt has another text under the same root.
+    let mut wrong = locals.clone();
+    wrong[1].text_salt = Some(Hash32([1; 32]));
+    let error = open(&place.indexes(), &plan, &wrong).unwrap_err();
+    assert!(error.to_string().contains("registered is"), "{error}");
+    // Books that do not say so do not bring its text onto a disk.
+    let error = open(&place.indexes(), &plan_of(&locals), &locals).unwrap_err();
+    assert!(matches!(error, StoreError::Salted { number: 0, .. }), "{error}");
+    assert!(place.files().keys().all(|name| UNFINISHED.contains(&name.as_str())));
 }
 
 #[test]
