@@ -217,7 +217,7 @@ fn cold(built: &Built) -> Outcome<()> {
     let times = Times::prepared(&answers, prepare, |answer, index| {
         failed = attribute(&index, parameters, &prompt, answer).err().or_else(|| failed.take());
     })?;
-    failed.map_or(Ok(()), |failed| Err(failed))?;
+    failed.map_or(Ok(()), Err)?;
     let note = format!(
         "an answer of {ANSWER_BYTES} bytes, nothing of the index in the system's cache before each; p50 {:.1} ms; a page of it at random {:.0} us; {}",
         times.at(50) * 1e3,

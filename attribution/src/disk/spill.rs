@@ -126,7 +126,8 @@ mod tests {
         for part in 0..3_u32 {
             let mut spiller = spill.spiller(5, 1_000);
             for start in 0..1_000_u32 {
-                let (group, start) = (start.wrapping_mul(2_654_435_761) as usize >> 7 & 3, part * 5_000 + start);
+                let group = usize::try_from((start.wrapping_mul(2_654_435_761) >> 7) & 3).unwrap();
+                let start = part * 5_000 + start;
                 spiller.push(group, start).unwrap();
                 pushed[group].push(start);
             }

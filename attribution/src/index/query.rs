@@ -41,16 +41,22 @@ fn keys(pattern: &[u8]) -> (u64, u64) {
 }
 
 impl Segment {
-    /// Keys of the guide below `key`, or up to it.
-    fn guided(&self, is_before: impl Fn(u64) -> bool) -> usize {
-        self.guide().partition_point(|bytes| is_before(u64::from_le_bytes(*bytes)))
+    /// Keys of the guide that are before something; those up to `from` are, and it is likely that few more are.
+    fn guided(&self, from: usize, is_before: impl Fn(u64) -> bool) -> usize {
+        let rest = self.guide().get(from..).unwrap_or_default();
+        let is_before = |bytes: &[u8; KEY_BYTES]| is_before(u64::from_le_bytes(*bytes));
+        let (mut near, mut far) = (0, 1);
+        while rest.get(far - 1).is_some_and(is_before) {
+            (near, far) = (far, 2 * far);
+        }
+        from + near + rest[near..far.min(rest.len())].partition_point(is_before)
     }
 
     /// Ranks between which the first window lies that is not below `pattern`: all before the first are, the last is not, or is the end.
     fn lower_bounds(&self, pattern: &[u8]) -> Range<usize> {
         let (least, _) = keys(pattern);
-        let below = self.guided(|key| key < least);
-        self.between(below, self.guided(|key| key <= least))
+        let below = self.guide().partition_point(|bytes| u64::from_le_bytes(*bytes) < least);
+        self.between(below, self.guided(below, |key| key <= least))
     }
 
     /// The ranks between which it lies, given how many keys are below the pattern's least, and how many up to it.
@@ -74,7 +80,7 @@ impl Segment {
         let array = self.array();
         let first = self.lower(pattern);
         let (least, most) = keys(pattern);
-        let past = self.guided(|key| key <= most);
+        let past = self.guided(first.div_ceil(GUIDE_STRIDE), |key| key <= most);
         let last = (past * GUIDE_STRIDE).min(array.len()).max(first);
         // Of a pattern that a key holds whole, the key alone tells.
         let known = past
@@ -122,8 +128,10 @@ impl Segment {
         let is_searched = |pattern: &&[u8]| pattern.len() <= WINDOW && zero_in(pattern).is_none();
         let known: Vec<&[u8]> = patterns.iter().copied().filter(is_searched).collect();
         let lowers = self.lower_all(&known);
-        let mut past = self.past_all(&known, |pattern, key| key <= keys(pattern).1);
-        past.iter_mut().zip(&lowers).for_each(|(past, lower)| *past = (*past * GUIDE_STRIDE).min(self.array().len()).max(*lower));
+        let past = lowers.iter().zip(&known).map(|(lower, pattern)| {
+            let past = self.guided(lower.div_ceil(GUIDE_STRIDE), |key| key <= keys(pattern).1);
+            (past * GUIDE_STRIDE).min(self.array().len()).max(*lower)
+        });
         let open = lowers.iter().zip(past).map(|(lower, past)| *lower..past).collect();
         let ends = self.narrow(open, |number, window| window.starts_with(known[number]));
         let mut found = lowers.into_iter().zip(ends).map(|(lower, end)| lower..end);
@@ -132,18 +140,13 @@ impl Segment {
 
     /// [`Segment::lower`] of each pattern.
     fn lower_all(&self, patterns: &[&[u8]]) -> Vec<usize> {
-        let below = self.past_all(patterns, |pattern, key| key < keys(pattern).0);
-        let past = self.past_all(patterns, |pattern, key| key <= keys(pattern).0);
-        let open = below.into_iter().zip(past).map(|(below, past)| self.between(below, past)).collect();
-        self.narrow(open, |number, window| window < patterns[number])
-    }
-
-    /// Of each pattern how many keys of the guide are before it.
-    fn past_all(&self, patterns: &[&[u8]], is_before: impl Fn(&[u8], u64) -> bool) -> Vec<usize> {
         let guide = self.guide();
-        let want = |probes: &mut [Probe]| self.want(Section::Guide, probes.iter().map(|probe| 8 * probe.rank), 8);
-        let key = |probe: &Probe| guide.get(probe.rank).map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
-        partition_all(vec![0..guide.len(); patterns.len()], want, |probe| is_before(patterns[probe.number], key(probe)))
+        let least: Vec<u64> = patterns.iter().map(|pattern| keys(pattern).0).collect();
+        let want = |probes: &mut [Probe]| self.want(Section::Guide, probes.iter().map(|probe| KEY_BYTES * probe.rank), KEY_BYTES);
+        let is_below = |probe: &Probe| guide.get(probe.rank).is_some_and(|bytes| u64::from_le_bytes(*bytes) < least[probe.number]);
+        let below = partition_all(vec![0..guide.len(); patterns.len()], want, is_below);
+        let open = below.into_iter().zip(&least).map(|(below, least)| self.between(below, self.guided(below, |key| key <= *least)));
+        self.narrow(open.collect(), |number, window| window < patterns[number])
     }
 
     /// The first of each range of ranks whose window is not before the pattern of that number.
