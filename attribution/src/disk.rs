@@ -4,10 +4,12 @@
 //! changed after: whoever finds it damaged builds it again from the contributions, and gets the same bytes.
 
 mod build;
+mod code;
 mod file;
 mod journal;
 mod map;
 mod sort;
+mod spill;
 mod starts;
 
 pub use build::{BuildFileError, BuildOptions, OwnedEntry, Progress, build_segment};

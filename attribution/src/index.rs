@@ -22,7 +22,7 @@ mod salted;
 mod segment;
 mod statistics;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use types::{
     contribution::Priority,
@@ -331,8 +331,23 @@ impl Index {
     /// The earliest holder of `pattern` (1 to 256 bytes without zero): smallest priority over all segments and Datanets, then smallest
     /// Datanet number, then smallest position.
     pub fn holder(&self, pattern: &[u8]) -> Option<Holder> {
+        self.earliest(|segment| segment.range(pattern))
+    }
+
+    /// [`Index::holder`] of each pattern, all searched at once.
+    pub fn holders(&self, patterns: &[&[u8]]) -> Vec<Option<Holder>> {
+        let ranges: Vec<Vec<Range<usize>>> = self.segments().map(|(_, _, segment)| segment.range_all(patterns)).collect();
+        let holder = |number: usize| {
+            let mut of_segment = ranges.iter();
+            self.earliest(|_| of_segment.next().map_or(0..0, |ranges| ranges[number].clone()))
+        };
+        (0..patterns.len()).map(holder).collect()
+    }
+
+    /// The earliest holder, given the ranks in each segment, which is asked in its turn.
+    fn earliest(&self, mut ranks: impl FnMut(&Segment) -> Range<usize>) -> Option<Holder> {
         let held = self.segments().filter_map(|(datanet, start, segment)| {
-            let offset = u64::from(segment.earliest(segment.range(pattern))?);
+            let offset = u64::from(segment.earliest(ranks(segment))?);
             let (_, row) = segment.document_at(offset)?;
             Some((datanet, start + offset, row))
         });
@@ -446,6 +461,8 @@ mod tests {
         assert_eq!(index.find_longest(b"same words here!"), 15);
         assert_eq!(index.find_longest(b"ame words here"), 0);
         assert!(index.holder(b"nowhere").is_none());
+        let patterns: [&[u8]; 3] = [b"same words here", b"nowhere", b"same words"];
+        assert_eq!(index.holders(&patterns), patterns.map(|pattern| index.holder(pattern)));
     }
 
     #[test]

@@ -19,7 +19,10 @@ use types::{
     text::{self, WINDOW},
 };
 
-use crate::{index::Index, parameters::Parameters};
+use crate::{
+    index::{Holder, Index},
+    parameters::Parameters,
+};
 
 pub use choice::DELIMITERS;
 
@@ -101,7 +104,11 @@ pub fn attribute(index: &Index, parameters: &Parameters, prompt: &[u8], answer: 
     if chosen.len() > SPANS_MAX {
         return Err(AttributeError::TooMany { what: "spans", got: chosen.len(), max: SPANS_MAX });
     }
-    let spans = chosen.into_iter().map(|run| span(index, answer, &words[run])).collect::<Result<_, _>>()?;
+    let bytes: Vec<Range<usize>> = chosen.iter().map(|run| words[run.start].range.start..words[run.end - 1].range.end).collect();
+    // As the searches before, all at once.
+    let holders = index.holders(&bytes.iter().map(|bytes| &answer.as_bytes()[bytes.clone()]).collect::<Vec<_>>());
+    let found = chosen.into_iter().zip(bytes).zip(holders);
+    let spans = found.map(|((run, bytes), holder)| span(bytes, &words[run], holder)).collect::<Result<_, _>>()?;
     Ok(Attribution { spans, masks, weight_total, words })
 }
 
@@ -166,13 +173,12 @@ fn check_size(prompt: &[u8], answer: &str) -> Result<(), AttributeError> {
     control.map_or(Ok(()), |at| Err(AttributeError::NotCanonical(at)))
 }
 
-fn span(index: &Index, answer: &str, words: &[Word]) -> Result<Span, AttributeError> {
-    let (start, end) = (words[0].range.start, words[words.len() - 1].range.end);
+fn span(bytes: Range<usize>, words: &[Word], holder: Option<Holder>) -> Result<Span, AttributeError> {
     // A part of a matching run, cut at words, stands in the same place, unless the index lies in a file that has changed.
-    let holder = index.holder(&answer.as_bytes()[start..end]).ok_or(AttributeError::IndexChanged)?;
+    let holder = holder.ok_or(AttributeError::IndexChanged)?;
     Ok(Span {
-        start: u32::try_from(start).expect("answers are bounded"),
-        length: u16::try_from(end - start).expect("spans are bounded by the window"),
+        start: u32::try_from(bytes.start).expect("answers are bounded"),
+        length: u16::try_from(bytes.len()).expect("spans are bounded by the window"),
         datanet: holder.datanet,
         position: holder.position,
         weight: weight_of(words),

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     #[arg(long)]
     cold: bool,
     /// Also measure what takes tens of gigabytes of disk: a contribution of 10 GB, read, checked, cut and compressed; an index of 4 GB.
-    #[arg(long)]
+    #[arg(long, visible_alias = "large")]
     full: bool,
 }
 

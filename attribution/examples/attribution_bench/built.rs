@@ -1,15 +1,23 @@
 //! An index built in a process of its own, so that its memory is its own, and what that took.
 
 use std::{
-    convert::Infallible, env, error::Error, fs, num::NonZeroUsize, ops::ControlFlow, path::PathBuf, process::Command, time::Instant,
+    convert::Infallible,
+    env,
+    error::Error,
+    fs,
+    num::NonZeroUsize,
+    ops::ControlFlow,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
 };
 
-use attribution::disk::{BuildOptions, build_segment};
+use attribution::disk::{BuildOptions, Progress, build_segment};
 use serde::{Deserialize, Serialize};
 use types::text::canonical_lossy;
 
 use crate::{
-    meter::{process_seconds, status_mb},
+    meter::{process_seconds, status_mb, tell},
     walk::Walk,
 };
 
@@ -46,9 +54,10 @@ impl Wanted {
     pub(crate) fn apart(&self) -> Result<Built, Box<dyn Error>> {
         let mut child = Command::new(env::current_exe()?);
         child.arg("build").arg(&self.folder).args([self.megabytes.to_string(), self.memory_mb.to_string(), self.threads.to_string()]);
-        let output = child.args(&self.sources).output()?;
+        // It tells how far it is, and what it lacks.
+        let output = child.args(&self.sources).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
-            return Err(format!("the build failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+            return Err(format!("the build ended with {}", output.status).into());
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     }
@@ -89,7 +98,7 @@ impl Wanted {
                 waited += start.elapsed().as_secs_f64();
                 entry.map(Ok::<_, Infallible>)
             });
-            segments.push(build_segment(&self.folder, entries, &options, &mut |_| ControlFlow::Continue(()))?);
+            segments.push(build_segment(&self.folder, entries, &options, &mut told(bytes))?);
         }
         let seconds = start.elapsed().as_secs_f64() - waited;
         let processor_seconds = process_seconds() - processors - (walk.seconds - own);
@@ -98,6 +107,23 @@ impl Wanted {
         let text = segments.iter().map(|path| Ok(attribution::disk::open_segment(path, None)?.text().len() as f64));
         let text = text.collect::<Result<Vec<f64>, attribution::disk::OpenError>>()?.iter().sum();
         Ok(Built { segments, text, index: sizes.iter().sum(), seconds, processor_seconds, peak_mb, before_mb })
+    }
+}
+
+/// Tells each tenth of a segment of so many bytes.
+fn told(bytes: usize) -> impl FnMut(Progress) -> ControlFlow<()> {
+    let (all, mut before) = (u64::try_from(bytes).unwrap_or(u64::MAX), (false, 0));
+    move |progress| {
+        let now = match progress {
+            Progress::Laid { bytes } => (false, bytes * 10 / all.max(1)),
+            Progress::Sorted { entries, of } => (true, entries * 10 / of.max(1)),
+        };
+        if now != before {
+            before = now;
+            let (is_sorted, tenths) = now;
+            tell(&format!("{} {}0 % of a segment of {} MB", if is_sorted { "sorted" } else { "laid out" }, tenths, bytes / 1_000_000));
+        }
+        ControlFlow::Continue(())
     }
 }
 

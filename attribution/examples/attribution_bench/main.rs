@@ -23,7 +23,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::Instant,
 };
 
 use attribution::{
@@ -39,7 +38,7 @@ use types::id::{AssetId, AssetVersion};
 use answers::{ANSWER_BYTES, Draw};
 use built::{Built, Wanted};
 use evidence::Terms;
-use meter::{Times, process_seconds, row};
+use meter::{Times, process_seconds, row, tell};
 use walk::Random;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -65,13 +64,16 @@ fn main() -> Outcome<()> {
     let sources = sources.iter().map(PathBuf::from).collect();
     let wanted = Wanted { folder: Path::new(folder).join("index"), megabytes, memory_mb: MEMORY_MIB, threads: 1, sources };
 
+    tell(&format!("{megabytes} MB are made and indexed by two threads, then by one"));
     let two = Wanted { threads: 2, ..wanted.clone() }.apart()?;
     two.remove()?;
     let one = wanted.apart()?;
+    tell("asked in memory");
     in_memory(&one, Path::new(folder))?;
     built(&one, &two);
     if cold_megabytes > megabytes {
         one.remove()?;
+        tell(&format!("{cold_megabytes} MB are made and indexed by one thread"));
         let large = Wanted { megabytes: cold_megabytes, ..wanted }.apart()?;
         peak(&large);
         cold(&large)?;
@@ -124,43 +126,56 @@ fn in_memory(built: &Built, folder: &Path) -> Outcome<()> {
     let text = segments.first().ok_or("no segment")?.text();
     let part = &text[..text.len().min(PEER_BYTES)];
     peer::write(&folder.join("peer"), part)?;
+    tell("libsais sorts a part of the same text");
     libsais(part)?;
     let index = index(segments)?;
     let parameters = parameters()?;
     let corpus = corpus(built);
 
-    let five = |times: &Times, what: &str| format!("{what} of five words, p50; p99 {:.2} us; in memory, {corpus}", times.at(99) * 1e6);
-    let count = Times::each(&patterns, |pattern| {
+    let five = |times: &Times, mean: f64, what: &str| {
+        let (last, mean) = (times.at(99) * 1e6, mean * 1e6);
+        format!("{what} of five words, p50; p99 {last:.2} us, {mean:.2} us of a processor in the mean; in memory, {corpus}")
+    };
+    let (count, each) = Times::with_mean(&patterns, |pattern| {
         black_box(index.count(pattern));
     });
-    row("count_us", count.at(50) * 1e6, "us", count.len(), &five(&count, "count"));
-    let find = Times::each(&patterns, |pattern| {
+    row("count_us", count.at(50) * 1e6, "us", count.len(), &five(&count, each, "count"));
+    let (find, each) = Times::with_mean(&patterns, |pattern| {
         black_box(index.holder(pattern));
     });
-    row("find_us", find.at(50) * 1e6, "us", find.len(), &five(&find, "earliest holder"));
+    row("find_us", find.at(50) * 1e6, "us", find.len(), &five(&find, each, "earliest holder"));
 
     let terms = Terms::over(&index).ok_or("keys of repeated bytes")?;
     let prompt = terms.prompt();
     let mut found = Vec::with_capacity(answers.len());
-    let spans = Times::each(&answers, |answer| found.push(attribute(&index, parameters, &prompt, answer)));
+    let (spans, each) = Times::with_mean(&answers, |answer| found.push(attribute(&index, parameters, &prompt, answer)));
     let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mean = found.iter().map(|found| found.spans.len()).sum::<usize>() / found.len();
-    let note = format!("spans of an answer of {ANSWER_BYTES} bytes, some 450 tokens, {mean} spans in the mean; in memory, {corpus}");
+    let note = format!(
+        "spans of an answer of {ANSWER_BYTES} bytes, some 450 tokens, {mean} spans and {:.2} ms of a processor in the mean; in memory, {corpus}",
+        each * 1e3
+    );
     row("spans_p50_ms", spans.at(50) * 1e3, "ms", spans.len(), &note);
     row("spans_p99_ms", spans.at(99) * 1e3, "ms", spans.len(), &note);
 
     let inputs: Vec<_> = answers.iter().zip(&found).map(|(answer, found)| Ok((answer, found, terms.voucher()?))).collect::<Outcome<_>>()?;
     let mut bundles = Vec::with_capacity(inputs.len());
-    let made = Times::each(&inputs, |(answer, found, voucher)| bundles.push(terms.bundle(&index, answer, found, voucher.clone())));
+    let (made, each) =
+        Times::with_mean(&inputs, |(answer, found, voucher)| bundles.push(terms.bundle(&index, answer, found, voucher.clone())));
     let bundles = bundles.into_iter().collect::<Outcome<Vec<_>>>()?;
-    let note = format!("from spans to a signed receipt with openings of all, p50; p99 {:.2} ms; {mean} spans, {corpus}", made.at(99) * 1e3);
+    let note = format!(
+        "from spans to a signed receipt with openings of all, p50; p99 {:.2} ms, {:.2} ms of a processor in the mean; {mean} spans, {corpus}",
+        made.at(99) * 1e3,
+        each * 1e3
+    );
     row("receipt_ms", made.at(50) * 1e3, "ms", made.len(), &note);
     let mut faults = None;
-    let verified = Times::each(&bundles, |bundle| faults = verify(bundle).err().or_else(|| faults.take()));
+    let (verified, each) = Times::with_mean(&bundles, |bundle| faults = verify(bundle).err().or_else(|| faults.take()));
     if let Some(faults) = faults {
         return Err(format!("an honest bundle is refused: {faults:?}").into());
     }
-    let note = format!("a bundle alone, p50; p99 {:.2} ms; {mean} spans", verified.at(99) * 1e3);
+    let (last, processor) = (verified.at(99) * 1e3, each * 1e3);
+    let note = format!("a bundle alone, p50; p99 {last:.2} ms, {processor:.2} ms of a processor in the mean; {mean} spans");
     row("verify_ms", verified.at(50) * 1e3, "ms", verified.len(), &note);
     Ok(())
 }
@@ -192,16 +207,17 @@ fn cold(built: &Built) -> Outcome<()> {
         (0..COLD).map(|_| draw.answer()).collect()
     };
     let (parameters, prompt) = (parameters()?, [&[2][..], b"What is said about this, and by whom?", &[0]].concat());
-    let mut times = Vec::new();
-    for answer in &answers {
+    tell("asked cold");
+    let mut failed = None;
+    let prepare = |_: &String| -> Outcome<Index> {
         built.segments.iter().try_for_each(|path| forget(path))?;
-        let index = index(open()?)?;
-        // What opening has read is forgotten as far as it can be: the rows stay, as they do in a node.
-        let start = Instant::now();
-        black_box(attribute(&index, parameters, &prompt, answer)?);
-        times.push(start.elapsed().as_secs_f64());
-    }
-    let times = Times::of(times);
+        // The rows, which opening reads, are in memory then, as they are in a node.
+        index(open()?)
+    };
+    let times = Times::prepared(&answers, prepare, |answer, index| {
+        failed = attribute(&index, parameters, &prompt, answer).err().or_else(|| failed.take());
+    })?;
+    failed.map_or(Ok(()), Err)?;
     let note = format!(
         "an answer of {ANSWER_BYTES} bytes, nothing of the index in the system's cache before each; p50 {:.1} ms; a page of it at random {:.0} us; {}",
         times.at(50) * 1e3,

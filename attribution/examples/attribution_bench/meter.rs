@@ -1,6 +1,6 @@
 //! What a piece of work takes: time of the clock, of processors, memory at its peak. Linux's own counters.
 
-use std::{fs, time::Instant};
+use std::{convert::Infallible, fs, time::Instant};
 
 /// A line of `/proc/self/status` in megabytes of 1,000,000 bytes.
 pub(crate) fn status_mb(name: &str) -> f64 {
@@ -22,24 +22,38 @@ pub(crate) fn thread_seconds() -> f64 {
     stat.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
 }
 
+/// Says on stderr how far things are.
+pub(crate) fn tell(what: &str) {
+    eprintln!("   {what}");
+}
+
 /// Times of many runs, in ascending order.
 pub(crate) struct Times(Vec<f64>);
 
 impl Times {
-    /// In seconds.
-    pub(crate) fn of(mut seconds: Vec<f64>) -> Self {
-        seconds.sort_by(f64::total_cmp);
-        Self(seconds)
-    }
-
     /// Of as many runs as there are inputs.
     pub(crate) fn each<T>(inputs: &[T], mut work: impl FnMut(&T)) -> Self {
+        Self::prepared(inputs, |_| Ok(()), |input, ()| work(input)).unwrap_or_else(|never: Infallible| match never {})
+    }
+
+    /// Likewise, and seconds of a processor in the mean, which other work on the machine changes least.
+    pub(crate) fn with_mean<T>(inputs: &[T], work: impl FnMut(&T)) -> (Self, f64) {
+        let before = thread_seconds();
+        let times = Self::each(inputs, work);
+        (times, (thread_seconds() - before) / inputs.len() as f64)
+    }
+
+    /// Likewise, what is prepared for each not counted.
+    pub(crate) fn prepared<T, P, E>(inputs: &[T], prepare: impl Fn(&T) -> Result<P, E>, mut work: impl FnMut(&T, P)) -> Result<Self, E> {
         let timed = inputs.iter().map(|input| {
+            let prepared = prepare(input)?;
             let start = Instant::now();
-            work(input);
-            start.elapsed().as_secs_f64()
+            work(input, prepared);
+            Ok(start.elapsed().as_secs_f64())
         });
-        Self::of(timed.collect())
+        let mut seconds = timed.collect::<Result<Vec<f64>, E>>()?;
+        seconds.sort_by(f64::total_cmp);
+        Ok(Self(seconds))
     }
 
     pub(crate) const fn len(&self) -> usize {

@@ -1,13 +1,15 @@
 //! A segment built in a given memory by several threads, taken up again where it was left.
 //!
 //! 1. Contributions come one at a time: each is checked, written behind the one before it, hashed, and its word starts set one bit each.
-//! 2. Sampled keys divide the word starts into groups that fit a thread's part of the memory; one pass counts each group, which gives its place.
-//! 3. Threads take groups: collect, sort ([`super::sort`]), write to their place. What is done is noted ([`super::journal`]).
+//! 2. Sampled keys divide the word starts into groups that fit a thread's part of the memory; one pass puts each start into its group
+//!    ([`super::spill`]), whose length gives its place.
+//! 3. Threads take groups: read, sort ([`super::sort`]), write to their place. What is done is noted ([`super::journal`]).
 //! 4. One pass over the array makes minima and tree, one over everything the digests. Then the file gets its name.
 //!
-//! The text is read through the system's cache and never mapped: memory holds an eighth of a byte per byte of text, 36 bytes for each word start of
-//! the groups under way, and 32 bytes for each 1,024 bytes of text. The bytes that come out depend on the contributions alone. Half-done work stands
-//! in `building.part` and `building.journal`: one build at a time in a folder.
+//! The text is read through the system's cache and never mapped: memory holds an eighth of a byte per byte of text, 64 bytes for each word start of
+//! the groups under way, and 32 bytes for each 1,024 bytes of text. The bytes that come out depend on the contributions alone. The disk holds
+//! four bytes more for each word start until all are in order. Half-done work stands in `building.part` and `building.journal`: one build at a time
+//! in a folder.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -27,9 +29,11 @@ use std::{
 use types::id::{Address, Hash32};
 
 use super::{
+    code::Code,
     file::publish,
     journal::Journal,
-    sort::{ENTRY_BYTES, Group, Ordered, Runs},
+    sort::{self, ENTRY_BYTES, Ordered, Runs},
+    spill::{self, Extent, Spill},
     starts::{Key, Starts, Text, wide},
 };
 use crate::index::{
@@ -136,9 +140,11 @@ pub enum BuildFileError {
 /// Memory for what is small: the program itself, blocks of text under way, tables.
 const BASE_BYTES: u64 = 16 << 20;
 /// Fewest word starts of a thread's groups: with fewer the passes over the text would take longer than the sort.
-const GROUP_ENTRIES_MIN: usize = 1 << 15;
-/// Samples for each group.
-const SAMPLES_PER_GROUP: usize = 64;
+const GROUP_ENTRIES_MIN: usize = 1 << 14;
+/// A thread holds at least one part in so many of all word starts: so many groups, and half as many again, have buffers that are worth a write.
+const GROUPS_MAX: usize = 512;
+/// Samples for each group, which tell its size to a twentieth or so.
+const SAMPLES_PER_GROUP: usize = 400;
 /// Bytes of a contribution for which a thread is worth its start.
 const APART_BYTES: usize = 1 << 17;
 /// Bytes written, read or hashed at a time.
@@ -157,8 +163,9 @@ pub fn build_segment<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     let work = Work::open(folder)?;
     let (laid, starts) = work.lay_out(entries, options.threads, progress)?;
     let plan = work.plan(&laid, &starts, options)?;
-    work.sort(&laid, &starts, &plan, options, progress)?;
     drop(starts);
+    work.sort(&laid, &plan, options, progress)?;
+    drop(plan);
     work.finish(folder, &laid, options.threads)
 }
 
@@ -171,27 +178,17 @@ struct Work {
 
 /// The groups of a build.
 struct Plan {
-    /// The first key of every group but the first.
-    splitters: Vec<Key>,
     /// Ranks of each group.
     ranks: Vec<Range<usize>>,
+    /// Where the starts of each group are.
+    extents: Vec<Vec<Extent>>,
+    spill: Spill,
+    /// By what they are compared.
+    code: Code,
     /// Word starts that a thread holds.
     held: usize,
     /// What this plan is of.
     digest: [u8; 32],
-}
-
-impl Plan {
-    /// Whether a key is of a group.
-    fn holds(&self, group: usize) -> impl Fn(Key) -> bool {
-        let least = group.checked_sub(1).and_then(|before| self.splitters.get(before)).map_or(0, |first| wide(*first));
-        let next = self.splitters.get(group).map(|next| wide(*next));
-        move |key| wide(key) >= least && next.is_none_or(|next| wide(key) < next)
-    }
-}
-
-fn group_of(splitters: &[Key], key: Key) -> usize {
-    splitters.partition_point(|first| wide(*first) <= wide(key))
 }
 
 fn as_u64(count: usize) -> u64 {
@@ -272,15 +269,16 @@ impl Work {
         let per_thread = options.memory_bytes.saturating_sub(fixed) / as_u64(threads * ENTRY_BYTES);
         let held = usize::try_from(per_thread).unwrap_or(usize::MAX);
         let entries = starts.len();
-        if held < GROUP_ENTRIES_MIN {
-            let least = fixed + as_u64(threads * ENTRY_BYTES * GROUP_ENTRIES_MIN);
+        let held_least = GROUP_ENTRIES_MIN.max(entries / GROUPS_MAX);
+        if held < held_least {
+            let least = fixed + as_u64(threads * ENTRY_BYTES * held_least);
             return Err(BuildFileError::Memory { least, got: options.memory_bytes });
         }
-        // Samples tell a group's size to a fifth or so.
-        let groups = (entries / (held / 10 * 7) + 1).max((2 * threads).min(entries / GROUP_ENTRIES_MIN + 1));
+        let groups = (entries / (held / 10 * 8) + 1).max((2 * threads).min(entries / GROUP_ENTRIES_MIN + 1));
         let text = self.text(laid);
         let splitters = self.splitters(&text, starts, groups)?;
-        let counts = self.count(&text, starts, &splitters, threads)?;
+        let (spill, extents) = self.spill(&text, starts, &splitters, threads, held * ENTRY_BYTES / 2)?;
+        let counts: Vec<usize> = extents.iter().map(|extents| spill::count(extents)).collect();
         let ranks = counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count)..*next)).collect();
         let mut hasher = blake3::Hasher::new();
         hasher.update(&laid.id.0.0).update(&as_u64(held).to_le_bytes());
@@ -290,7 +288,8 @@ impl Work {
         counts.iter().for_each(|count| {
             hasher.update(&as_u64(*count).to_le_bytes());
         });
-        Ok(Plan { splitters, ranks, held, digest: *hasher.finalize().as_bytes() })
+        let code = text.code().map_err(|error| self.failed(error))?;
+        Ok(Plan { ranks, extents, spill, code, held, digest: *hasher.finalize().as_bytes() })
     }
 
     /// Keys that divide the word starts into about equal parts, by samples.
@@ -303,35 +302,39 @@ impl Work {
         Ok(splitters)
     }
 
-    /// Word starts of each group.
-    fn count(&self, text: &Text<'_>, starts: &Starts, splitters: &[Key], threads: usize) -> Result<Vec<usize>, BuildFileError> {
-        if splitters.is_empty() {
-            return Ok(vec![starts.len()]);
-        }
-        let count = |part: Range<usize>| {
-            let mut counts = vec![0; splitters.len() + 1];
-            text.scan(starts, part, |_, key| {
-                counts[group_of(splitters, key)] += 1;
-                Ok(())
-            })?;
-            Ok(counts)
+    /// Puts every word start into its group, each thread in some memory.
+    fn spill(
+        &self,
+        text: &Text<'_>,
+        starts: &Starts,
+        splitters: &[Key],
+        threads: usize,
+        memory_bytes: usize,
+    ) -> Result<(Spill, Vec<Vec<Extent>>), BuildFileError> {
+        let path = self.part.with_extension("starts");
+        let failed = |error| BuildFileError::File { path: path.clone(), error };
+        let spill = Spill::new(&path).map_err(failed)?;
+        let splitters: Vec<u128> = splitters.iter().map(|first| wide(*first)).collect();
+        let divide = |part: Range<usize>| {
+            let mut spiller = spill.spiller(splitters.len() + 1, memory_bytes);
+            text.scan(starts, part, |start, key| spiller.push(splitters.partition_point(|first| *first <= wide(key)), start))?;
+            spiller.finish()
         };
-        let parts: io::Result<Vec<Vec<usize>>> = thread::scope(|scope| {
-            let threads: Vec<_> = text.parts(threads).into_iter().map(|part| scope.spawn(|| count(part))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("counting does not panic")).collect()
+        let parts: io::Result<Vec<Vec<Vec<Extent>>>> = thread::scope(|scope| {
+            let threads: Vec<_> = text.parts(threads).into_iter().map(|part| scope.spawn(|| divide(part))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("dividing does not panic")).collect()
         });
-        let mut counts = vec![0; splitters.len() + 1];
-        for part in parts.map_err(|error| self.failed(error))? {
-            counts.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+        let mut extents = vec![Vec::new(); splitters.len() + 1];
+        for part in parts.map_err(failed)? {
+            extents.iter_mut().zip(part).for_each(|(all, more)| all.extend(more));
         }
-        Ok(counts)
+        Ok((spill, extents))
     }
 
     /// Puts every group in order that is not yet.
     fn sort(
         &self,
         laid: &Laid,
-        starts: &Starts,
         plan: &Plan,
         options: &BuildOptions,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -342,7 +345,7 @@ impl Work {
         done.retain(|(group, digest)| self.stands(laid, plan, *group, digest));
         journal.restart(&done).map_err(failed)?;
         let is_done = |group: usize| done.iter().any(|(done, _)| usize::try_from(*done) == Ok(group));
-        let of = as_u64(starts.len());
+        let of = as_u64(laid.counts.entries);
         let mut entries: u64 = (0..plan.ranks.len()).filter(|group| is_done(*group)).map(|group| as_u64(plan.ranks[group].len())).sum();
         let open: Vec<usize> = (0..plan.ranks.len()).filter(|group| !is_done(*group)).collect();
         let (next, is_stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -352,7 +355,7 @@ impl Work {
                 let (send, open, next, is_stopped) = (send.clone(), &open, &next, &is_stopped);
                 scope.spawn(move || {
                     while let Some(group) = open.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_stopped.load(Ordering::Relaxed)) {
-                        if send.send((*group, self.sort_group(laid, starts, plan, *group))).is_err() {
+                        if send.send((*group, self.sort_group(laid, plan, *group))).is_err() {
                             return;
                         }
                     }
@@ -409,23 +412,15 @@ impl Work {
     }
 
     /// Puts one group in order and writes it to its place; the digest of what it wrote.
-    fn sort_group(&self, laid: &Laid, starts: &Starts, plan: &Plan, group: usize) -> Result<[u8; 32], BuildFileError> {
+    fn sort_group(&self, laid: &Laid, plan: &Plan, group: usize) -> Result<[u8; 32], BuildFileError> {
         let ranks = &plan.ranks[group];
         let text = self.text(laid);
         let failed = |error| self.failed(error);
         if ranks.len() > plan.held {
-            self.sort_large(&text, laid, starts, plan, group)?;
+            self.sort_large(&text, laid, plan, group)?;
         } else {
-            let mut collected = Group::with_capacity(ranks.len());
-            let holds = plan.holds(group);
-            let collect = |start, key| {
-                if holds(key) {
-                    collected.push(start, key);
-                }
-                Ok(())
-            };
-            text.scan(starts, 0..text.len, collect).map_err(failed)?;
-            let ordered = collected.order(&text, ranks.start, GUIDE_STRIDE).map_err(failed)?;
+            let starts = plan.spill.read(&plan.extents[group]).map_err(failed)?;
+            let ordered = sort::order(starts, &text, &plan.code, ranks.start, GUIDE_STRIDE).map_err(failed)?;
             self.write_group(laid, ranks, &ordered)?;
         }
         self.digest(Self::places(laid, ranks)).map_err(failed)
@@ -442,27 +437,18 @@ impl Work {
     }
 
     /// A group that no key divides, and that memory does not hold: slices in order on the disk, then merged.
-    fn sort_large(&self, text: &Text<'_>, laid: &Laid, starts: &Starts, plan: &Plan, group: usize) -> Result<(), BuildFileError> {
+    fn sort_large(&self, text: &Text<'_>, laid: &Laid, plan: &Plan, group: usize) -> Result<(), BuildFileError> {
         let ranks = &plan.ranks[group];
         let path = self.part.with_extension(format!("runs{group}"));
         let failed = |error| BuildFileError::File { path: path.clone(), error };
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).map_err(failed)?;
         // It has no name while it is used, so that none is left behind.
         fs::remove_file(&path).map_err(failed)?;
-        let (mut runs, mut slice) = (Runs::new(file), Group::with_capacity(plan.held));
-        let holds = plan.holds(group);
-        text.scan(starts, 0..text.len, |start, key| {
-            if holds(key) {
-                slice.push(start, key);
-            }
-            if slice.len() == plan.held {
-                runs.push(&std::mem::take(&mut slice).order(text, 0, usize::MAX / 2)?)?;
-                slice = Group::with_capacity(plan.held);
-            }
-            Ok(())
-        })
-        .map_err(failed)?;
-        runs.push(&slice.order(text, 0, usize::MAX / 2).map_err(failed)?).map_err(failed)?;
+        let mut runs = Runs::new(file);
+        for extents in spill::slices(&plan.extents[group], plan.held) {
+            let starts = plan.spill.read(extents).map_err(failed)?;
+            runs.push(&sort::order(starts, text, &plan.code, 0, usize::MAX / 2).map_err(failed)?).map_err(failed)?;
+        }
         let mut rank = ranks.start;
         let mut piece = Ordered::default();
         runs.merge(text, |start, key| {

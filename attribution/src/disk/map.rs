@@ -1,25 +1,135 @@
-//! A file as bytes that the system reads when they are touched.
+//! A file as bytes that the system reads when they are touched, or when it is told that they will be.
+//!
+//! A page that is touched and not in memory takes as long as the disk takes, one after the other; pages that are asked for come side by side. To ask for
+//! one that is in memory costs more than to read it, so nothing is asked for in small files, which stay in memory, nor where a few pages that
+//! are touched come at once. Of a large file no more is read than is touched: neighbours of a window that a search ends at are not read by the next one.
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    hint::black_box,
+    io,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap};
+
+/// Bytes of a page, or of a part of one.
+const PAGE_BYTES: usize = 4_096;
+/// Pages that are touched to tell whether what is asked for is in memory.
+const TOUCHED: usize = 16;
+
+/// When pages are asked for.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    /// Bytes of the smallest file of which any are.
+    from_bytes: usize,
+    /// What a page takes at most that is in memory.
+    at_hand: Duration,
+}
+
+const ASKING: Asking = Asking { from_bytes: 1 << 26, at_hand: Duration::from_micros(20) };
 
 /// A mapped file.
-pub(crate) struct Map(Mmap);
+pub(crate) struct Map {
+    bytes: Mmap,
+    asking: Asking,
+}
 
 impl Map {
     /// Maps all of `file` for reading.
-    #[allow(unsafe_code)]
     pub(crate) fn of(file: &File) -> io::Result<Self> {
+        Self::asked(file, ASKING)
+    }
+
+    #[allow(unsafe_code)]
+    fn asked(file: &File, asking: Asking) -> io::Result<Self> {
         // SAFETY: a mapping is sound as long as nobody changes the file under it. Segments lie in a folder of this process's user; this crate
         // writes each under another name and never opens one for writing again, and a newer one replaces the name, not the mapped file. Whoever
         // overwrites one by other means changes values that are checked wherever they are used as a place (`index::rows`, `index::query`);
         // cutting one short ends the process (SIGBUS), which no memory of ours survives in a state that could be used.
-        let map = unsafe { Mmap::map(file)? };
-        Ok(Self(map))
+        let bytes = unsafe { Mmap::map(file)? };
+        let map = Self { bytes, asking };
+        map.read_in_order(false);
+        Ok(map)
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
+
+    /// Whether the file is so large that parts of it may not be in memory.
+    fn is_large(&self) -> bool {
+        self.bytes.len() >= self.asking.from_bytes
+    }
+
+    /// Says whether all will be read from the first byte to the last, or some here and there.
+    pub(crate) fn read_in_order(&self, is_so: bool) {
+        if self.is_large() {
+            // Advice: where it is not taken, more is read or it takes longer.
+            let _ = self.bytes.advise(if is_so { Advice::Sequential } else { Advice::Random });
+        }
+    }
+
+    /// Asks for so many bytes at each of these places, unless they seem to be in memory.
+    pub(crate) fn want(&self, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
+        if !self.is_large() {
+            return;
+        }
+        let step = places.clone().count().div_ceil(TOUCHED).max(1);
+        if places.clone().step_by(step).all(|place| self.is_at_hand(place)) {
+            return;
+        }
+        let pages_of = |place: usize| place / PAGE_BYTES..place.saturating_add(bytes).div_ceil(PAGE_BYTES);
+        let mut pages: Vec<usize> = places.flat_map(pages_of).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        for run in pages.chunk_by(|a, b| a + 1 == *b) {
+            self.ask(run[0] * PAGE_BYTES..(run[0] + run.len()).saturating_mul(PAGE_BYTES));
+        }
+    }
+
+    /// Touches a page; whether it was there. Somebody else's turn of the processor counts as the disk's, which costs a question too many.
+    fn is_at_hand(&self, place: usize) -> bool {
+        let start = Instant::now();
+        black_box(self.bytes.get(place));
+        start.elapsed() <= self.asking.at_hand
+    }
+
+    fn ask(&self, bytes: Range<usize>) {
+        let end = bytes.end.min(self.bytes.len());
+        if bytes.start < end {
+            // Advice: where it is not taken, pages come when they are touched.
+            let _ = self.bytes.advise_range(Advice::WillNeed, bytes.start, end - bytes.start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{id::Address, text::text_root};
+
+    use super::*;
+    use crate::index::{Bytes, Segment, Source};
+
+    #[test]
+    fn what_is_asked_for_before_it_is_read_gives_the_same_answers() {
+        let text: String = (0..20_000_u32).map(|number| format!("word{} of it\0", number.wrapping_mul(2_654_435_761) >> 19)).collect();
+        let source =
+            Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root: text_root(text.as_bytes()), text: text.as_bytes() };
+        let memory = Segment::build(&[source], 0).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = crate::disk::write_segment(folder.path(), &memory).unwrap();
+        // Every page counts as one that is not in memory.
+        let asking = Asking { from_bytes: 0, at_hand: Duration::ZERO };
+        let map = Map::asked(&File::open(path).unwrap(), asking).unwrap();
+        map.want([0, usize::MAX, map.bytes.len() - 1, map.bytes.len(), 5 * PAGE_BYTES - 1].into_iter(), WINDOW);
+        let mapped = Segment::read(Bytes::Mapped(map)).unwrap();
+        let patterns: Vec<&[u8]> = (0..2_000).map(|number| &text.as_bytes()[number * 7..][..number % 80]).collect();
+        assert_eq!(mapped.longest_all(&patterns), memory.longest_all(&patterns));
+        assert_eq!(mapped.range_all(&patterns), memory.range_all(&patterns));
+        assert_eq!(mapped.verify(), Ok(()));
+    }
+
+    const WINDOW: usize = types::text::WINDOW;
 }

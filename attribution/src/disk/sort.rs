@@ -1,10 +1,10 @@
 //! The order of one group of word starts, or of one that is too large to be held: sorted in slices, then merged.
 //!
-//! No text is in memory, only what is compared of it: first the sixteen bytes of each window's key, collected in one pass over the text. Those of
-//! equal keys are a class, whose places are known and whose order is not. A pass over the text in its own order then reads as much of the windows
-//! of all classes as there is memory for, the more the fewer are left, and each class is sorted by that alone, until none is left.
-//! Where nothing is ever told apart, a million equal headers or one word for ever, each pass reads sixteen bytes, and what is equal stays in the
-//! order of the text, which a sort of what is sorted finds out in one look.
+//! No text is in memory, only what is compared of it. One pass over the text makes an item of each start: 88 bits of its window's code
+//! ([`super::code`]), and its number in the group, which together are a number that is sorted as one. Those of equal codes are a class, whose places are
+//! known and whose order is not. A further pass reads as much of the windows of all classes as there is memory for, the more the fewer are left, and
+//! each class is sorted by that alone, until none is left. Where nothing is ever told apart, a million equal headers or one word for ever, what is
+//! equal stays in the order of the text, which a sort of what is sorted finds out in one look.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -17,20 +17,32 @@ use std::{
 
 use types::text::WINDOW;
 
-use super::starts::{DEEP_BYTES, Key, Text, is_end, key, wide};
+use super::{
+    code::{Code, ENDED},
+    starts::{Text, key},
+};
 use crate::index::{KEY_BYTES, as_index, is_ended, key_of};
 
-/// Bytes of memory for each word start of a group while it is sorted: an item, or its place with as much of its window as fits.
-pub(super) const ENTRY_BYTES: usize = 36;
-/// Bytes of these for windows and what goes with them.
-const LEFT_BYTES: usize = ENTRY_BYTES - size_of::<u32>();
+/// Bytes of memory for each word start of a group while it is sorted.
+///
+/// Of these 20 at first: start and item. Then eight for each, start and place, and [`LEFT_BYTES`] for each that is left, with what is read of its window.
+pub(super) const ENTRY_BYTES: usize = 64;
+/// Bytes for each start that is in a class: a half of that class, of those that come of it, and a member.
+const LEFT_BYTES: usize = size_of::<Class>() + size_of::<Member>();
+/// Bits of an item that are no code: how much it says, and its number.
+const UNCODED: u32 = u8::BITS + u32::BITS;
+/// Keys of a window that are read at first, and how many times as many then. Most that are equal in an item differ soon, few ever after.
+const WIDTH: usize = 4;
+const WIDER: usize = 3;
+/// Keys of a whole window.
+const WIDTH_MAX: usize = WINDOW / KEY_BYTES;
+/// Places that are looked up together, so that waits for memory overlap.
+const AT_ONCE: usize = 64;
+/// No slot.
+const NONE: u32 = u32::MAX;
 
-/// One word start at the first level.
-#[derive(Debug, Clone, Copy)]
-struct Item {
-    key: Key,
-    start: u32,
-}
+/// A window's code as far as an item holds it, how many pairs that says, and which number in the group its start has; highest bits first.
+type Item = u128;
 
 /// One word start of a class, by what is read of its window now.
 #[derive(Debug, Clone, Copy)]
@@ -39,15 +51,18 @@ struct Member {
     first: u64,
     /// Its number among all that are left: numbers of a class ascend with its starts.
     slot: u32,
-    start: u32,
+    /// Its number in the group.
+    number: u32,
 }
 
-/// First rank and length of what is equal so far.
-type Class = [u32; 2];
-
-/// A group under way.
-#[derive(Debug, Default)]
-pub(super) struct Group(Vec<Item>);
+/// What is equal so far.
+#[derive(Debug, Clone, Copy)]
+struct Class {
+    first_rank: u32,
+    count: u32,
+    /// Pairs of bytes in which it is.
+    pairs: u8,
+}
 
 /// A group in order.
 #[derive(Debug, Default)]
@@ -62,49 +77,79 @@ fn number(count: usize) -> u32 {
     u32::try_from(count).expect("a segment has fewer than 2^32 word starts")
 }
 
-impl Group {
-    pub(super) fn with_capacity(entries: usize) -> Self {
-        Self(Vec::with_capacity(entries))
-    }
+/// The low 32 bits of an item.
+fn number_of(item: Item) -> u32 {
+    u32::try_from(item & Item::from(u32::MAX)).expect("32 bits are left")
+}
 
-    pub(super) const fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Adds an offset, larger than all before, with its key.
-    pub(super) fn push(&mut self, start: u32, key: Key) {
-        self.0.push(Item { key, start });
-    }
-
-    /// Puts the group in order; `rank` is that of its first entry, and of every `stride`th rank the key is kept.
-    pub(super) fn order(self, text: &Text<'_>, rank: usize, stride: usize) -> io::Result<Ordered> {
-        let Self(mut items) = self;
-        items.sort_unstable_by(|a, b| wide(a.key).cmp(&wide(b.key)).then(a.start.cmp(&b.start)));
-        // Whatever is told apart later has the same first sixteen bytes.
-        let skipped = rank.next_multiple_of(stride) - rank;
-        let guide = items.iter().skip(skipped).step_by(stride).map(|item| item.key.0).collect();
-        let (mut classes, mut first) = (Vec::new(), 0);
-        for equal in items.chunk_by(|a, b| a.key == b.key) {
-            if equal.len() > 1 && !is_end(equal[0].key) {
-                classes.push([number(first), number(equal.len())]);
-            }
-            first += equal.len();
+/// Puts a group in order, whose starts ascend; `rank` is that of its first entry, and of every `stride`th rank the key is kept.
+pub(super) fn order(starts: Vec<u32>, text: &Text<'_>, code: &Code, rank: usize, stride: usize) -> io::Result<Ordered> {
+    let items = sorted(&starts, text, code)?;
+    let (mut classes, mut first_rank) = (Vec::new(), 0);
+    for equal in items.chunk_by(|a, b| a >> u32::BITS == b >> u32::BITS) {
+        let pairs = (equal[0] >> u32::BITS).to_le_bytes()[0];
+        if equal.len() > 1 && pairs != ENDED {
+            classes.push(Class { first_rank, count: number(equal.len()), pairs });
         }
-        let mut starts: Vec<u32> = items.iter().map(|item| item.start).collect();
-        drop(items);
-        let mut depth = DEEP_BYTES;
-        while !classes.is_empty() && depth < WINDOW {
-            let level = Level::read(text, &starts, &classes, depth)?;
-            depth += level.width * KEY_BYTES;
-            classes = level.order(&mut starts, &classes);
-        }
-        Ok(Ordered { starts, guide })
+        first_rank += number(equal.len());
+    }
+    let mut numbers: Vec<u32> = items.iter().map(|item| number_of(*item)).collect();
+    drop(items);
+    let mut width = WIDTH;
+    while !classes.is_empty() {
+        let level = Level::read(text, &starts, &numbers, &classes, width)?;
+        classes = level.order(&mut numbers, &classes);
+        width *= WIDER;
+    }
+    numbers.iter_mut().for_each(|number| *number = starts[as_index(*number)]);
+    let guide = guide(text, &numbers, rank, stride)?;
+    Ok(Ordered { starts: numbers, guide })
+}
+
+/// The first look at every window.
+fn sorted(starts: &[u32], text: &Text<'_>, code: &Code) -> io::Result<Vec<Item>> {
+    let mut items = Vec::with_capacity(starts.len());
+    let mut reader = text.reader();
+    for (start, number) in starts.iter().zip(0_u32..) {
+        let mut bits = [0; 2];
+        let pairs = code.write(&reader.at(as_index(*start))?[..WINDOW], &mut bits, UNCODED);
+        let low = bits[1] | u64::from(pairs) << u32::BITS | u64::from(number);
+        items.push(Item::from(bits[0]) << u64::BITS | Item::from(low));
+    }
+    items.sort_unstable();
+    Ok(items)
+}
+
+/// The first eight bytes at those of these starts whose ranks are multiples.
+fn guide(text: &Text<'_>, starts: &[u32], rank: usize, stride: usize) -> io::Result<Vec<u64>> {
+    let wanted = starts.iter().skip(rank.next_multiple_of(stride) - rank).step_by(stride);
+    let mut places: Vec<(u32, usize)> = wanted.copied().zip(0..).collect();
+    places.sort_unstable();
+    let (mut guide, mut reader) = (vec![0; places.len()], text.reader());
+    for (start, place) in places {
+        guide[place] = key(reader.at(as_index(start))?).0;
+    }
+    Ok(guide)
+}
+
+impl Class {
+    fn ranks(&self) -> Range<usize> {
+        as_index(self.first_rank)..as_index(self.first_rank) + as_index(self.count)
     }
 }
 
-/// The ranks of a class.
-fn ranks([first, count]: Class) -> Range<usize> {
-    as_index(first)..as_index(first) + as_index(count)
+/// Writes the keys of what is left of a window, zero from its end on.
+fn read_keys(window: &[u8], keys: &mut [u64]) {
+    keys.fill(0);
+    let (whole, rest) = window.as_chunks();
+    let mut padded = [0; KEY_BYTES];
+    padded[..rest.len()].copy_from_slice(rest);
+    for (key, bytes) in keys.iter_mut().zip(whole.iter().chain([&padded])) {
+        *key = key_of(*bytes);
+        if is_ended(*key) {
+            break;
+        }
+    }
 }
 
 /// What is read of the windows of all that are left.
@@ -116,30 +161,35 @@ struct Level {
 }
 
 impl Level {
-    /// Reads the windows of classes from `depth` on; slots are numbered class by class.
-    fn read(text: &Text<'_>, starts: &[u32], classes: &[Class], depth: usize) -> io::Result<Self> {
-        let left: usize = classes.iter().map(|[_, count]| as_index(*count)).sum();
-        // With a window goes its offset with its slot, then a member.
-        let most = (LEFT_BYTES * starts.len() / left - size_of::<Member>()) / KEY_BYTES;
-        let width = most.min((WINDOW - depth) / KEY_BYTES);
-        let mut slots: Vec<u64> = Vec::with_capacity(left);
-        for start in classes.iter().flat_map(|class| &starts[ranks(*class)]) {
-            slots.push(u64::from(*start) << u32::BITS | u64::from(number(slots.len())));
-        }
-        slots.sort_unstable();
+    /// Reads the windows of classes from where they may differ on; slots are numbered class by class.
+    fn read(text: &Text<'_>, starts: &[u32], numbers: &[u32], classes: &[Class], width: usize) -> io::Result<Self> {
+        let left: usize = classes.iter().map(|class| as_index(class.count)).sum();
+        let room = ((ENTRY_BYTES - 2 * size_of::<u32>()) * starts.len() / left).saturating_sub(LEFT_BYTES) / KEY_BYTES;
+        let width = room.min(width).clamp(1, WIDTH_MAX);
+        let mut slots = vec![NONE; starts.len()];
         let mut keys = vec![0; left * width];
-        let mut reader = text.reader();
-        for slot in slots {
-            let [start, slot] = [slot >> u32::BITS, slot & u64::from(u32::MAX)].map(|half| usize::try_from(half).expect("32 bits fit"));
-            let window = reader.at(start + depth)?.as_chunks().0;
-            for (key, bytes) in keys[slot * width..][..width].iter_mut().zip(window) {
-                *key = key_of(*bytes);
-                if is_ended(*key) {
-                    break;
-                }
+        let mut slot = 0;
+        for class in classes {
+            for number in &numbers[class.ranks()] {
+                slots[as_index(*number)] = slot;
+                keys[as_index(slot) * width] = u64::from(class.pairs);
+                slot += 1;
             }
         }
-        Ok(Self { keys, width })
+        let mut reader = text.reader();
+        let mut places = starts.iter().zip(slots).filter(|(_, slot)| *slot != NONE).map(|(start, slot)| (*start, as_index(slot) * width));
+        let mut some = Vec::with_capacity(AT_ONCE);
+        loop {
+            some.clear();
+            some.extend(places.by_ref().take(AT_ONCE).map(|(start, place)| (start, place, keys[place])));
+            if some.is_empty() {
+                return Ok(Self { keys, width });
+            }
+            for (start, place, pairs) in &some {
+                let depth = 2 * usize::from(pairs.to_le_bytes()[0]);
+                read_keys(&reader.at(as_index(*start))?[depth..WINDOW], &mut keys[*place..][..width]);
+            }
+        }
     }
 
     fn keys(&self, slot: u32) -> &[u64] {
@@ -151,22 +201,24 @@ impl Level {
     }
 
     /// Sorts each class and divides it: classes of windows that are equal still, and have not ended.
-    fn order(&self, starts: &mut [u32], classes: &[Class]) -> Vec<Class> {
+    fn order(&self, numbers: &mut [u32], classes: &[Class]) -> Vec<Class> {
         let (mut next, mut members, mut slot) = (Vec::new(), Vec::new(), 0);
         for class in classes {
-            let starts = &mut starts[ranks(*class)];
+            let numbers = &mut numbers[class.ranks()];
             members.clear();
-            members.extend(starts.iter().zip(slot..).map(|(start, slot)| Member { first: self.keys(slot)[0], slot, start: *start }));
-            slot += class[1];
+            members.extend(numbers.iter().zip(slot..).map(|(number, slot)| Member { first: self.keys(slot)[0], slot, number: *number }));
+            slot += class.count;
             members.sort_unstable_by(|a, b| self.compare(a, b).then(a.slot.cmp(&b.slot)));
-            starts.iter_mut().zip(&members).for_each(|(start, member)| *start = member.start);
-            let mut first = class[0];
+            numbers.iter_mut().zip(&members).for_each(|(number, member)| *number = member.number);
+            let mut first_rank = class.first_rank;
             for equal in members.chunk_by(|a, b| self.compare(a, b).is_eq()) {
+                let count = number(equal.len());
+                let pairs = usize::from(class.pairs) + self.width * KEY_BYTES / 2;
                 let is_ended = || self.keys(equal[0].slot).last().is_none_or(|key| is_ended(*key));
-                if equal.len() > 1 && !is_ended() {
-                    next.push([first, number(equal.len())]);
+                if count > 1 && pairs < WINDOW / 2 && !is_ended() {
+                    next.push(Class { first_rank, count, pairs: u8::try_from(pairs).expect("half a window") });
                 }
-                first += number(equal.len());
+                first_rank += count;
             }
         }
         next

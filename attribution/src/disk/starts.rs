@@ -4,10 +4,14 @@ use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use types::text::WINDOW;
 
+use super::code::{Code, Counts};
 use crate::index::{HEADER_BYTES, KEY_BYTES, as_index, is_ended, key_of};
 
 /// Bytes read at a time, and what is read behind them so that no window is cut.
 const BLOCK_BYTES: usize = 1 << 20;
+/// Pieces of the text that are read for a code, and bytes of each.
+const SAMPLED_PIECES: usize = 64;
+const SAMPLED_BYTES: usize = 1 << 16;
 /// Bytes of a [`Key`].
 pub(super) const DEEP_BYTES: usize = 2 * KEY_BYTES;
 
@@ -24,11 +28,6 @@ pub(super) fn key(bytes: &[u8]) -> Key {
 /// A key as one number: compared without a branch.
 pub(super) fn wide((high, low): Key) -> u128 {
     u128::from(high) << u64::BITS | u128::from(low)
-}
-
-/// Whether a window ends within this key.
-pub(super) const fn is_end((high, low): Key) -> bool {
-    is_ended(high) || is_ended(low)
 }
 
 /// A set of offsets.
@@ -133,6 +132,16 @@ impl Text<'_> {
         keys.collect()
     }
 
+    /// A code by what pairs of bytes are frequent in some pieces of it.
+    pub(super) fn code(&self) -> io::Result<Code> {
+        let (mut counts, mut piece) = (Counts::new(), Vec::new());
+        for from in (0..self.len).step_by((self.len / SAMPLED_PIECES).max(SAMPLED_BYTES)) {
+            self.read(from, &mut piece, SAMPLED_BYTES)?;
+            counts.add(&piece);
+        }
+        Ok(counts.code())
+    }
+
     /// Parts of the text for so many threads.
     pub(super) fn parts(&self, threads: usize) -> Vec<Range<usize>> {
         let blocks = self.len.div_ceil(BLOCK_BYTES);
@@ -188,7 +197,6 @@ mod tests {
             let got = [high.to_be_bytes(), low.to_be_bytes()].concat();
             prop_assert_eq!(&got[..kept.len()], &kept[..]);
             prop_assert!(got[kept.len()..].iter().all(|byte| *byte == 0));
-            prop_assert_eq!(is_end((high, low)), kept.len() < 16);
         }
     }
 }

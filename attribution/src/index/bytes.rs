@@ -20,6 +20,24 @@ impl Bytes {
         }
     }
 
+    /// Says that so many bytes at each of these places will be read next: what lies on a disk is fetched at once.
+    pub(crate) fn want(&self, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
+        match self {
+            Self::Memory(_) => drop((places, bytes)),
+            #[cfg(feature = "disk")]
+            Self::Mapped(map) => map.want(places, bytes),
+        }
+    }
+
+    /// Says whether all will be read from the first byte to the last, or some here and there.
+    pub(crate) fn read_in_order(&self, is_so: bool) {
+        match self {
+            Self::Memory(_) => {}
+            #[cfg(feature = "disk")]
+            Self::Mapped(map) => map.read_in_order(is_so),
+        }
+    }
+
     /// Bytes of memory that are this process's alone.
     pub(crate) const fn memory_bytes(&self) -> usize {
         match self {

@@ -2,15 +2,16 @@
 //!
 //! The guide holds what every 32nd entry begins with: two searches in it, which lie in a few pages (49 MB per GiB of text), leave 32 entries
 //! unless more begin with the same eight bytes. So five probes of array and text remain of some 27, each of which may be a page that is not in
-//! memory. Many texts are searched in lock step: a first pass reads all entries, a second all windows, so that waits for memory overlap.
+//! memory. Many texts are searched in lock step, first in the guide, then in the array: a first pass reads all entries, a second all windows, so that waits
+//! for memory overlap, and those for a disk too: what is not in memory is asked for at once before it is read ([`super::bytes`]).
 
 use std::ops::Range;
 
 use types::text::WINDOW;
 
 use super::{
-    format::GUIDE_STRIDE,
-    order::{KEY_BYTES, key_of},
+    format::{GUIDE_STRIDE, Section},
+    order::{KEY_BYTES, as_index, key_of},
     segment::Segment,
 };
 
@@ -40,16 +41,26 @@ fn keys(pattern: &[u8]) -> (u64, u64) {
 }
 
 impl Segment {
-    /// Keys of the guide below `key`, or up to it.
-    fn guided(&self, is_before: impl Fn(u64) -> bool) -> usize {
-        self.guide().partition_point(|bytes| is_before(u64::from_le_bytes(*bytes)))
+    /// Keys of the guide that are before something; those up to `from` are, and it is likely that few more are.
+    fn guided(&self, from: usize, is_before: impl Fn(u64) -> bool) -> usize {
+        let rest = self.guide().get(from..).unwrap_or_default();
+        let is_before = |bytes: &[u8; KEY_BYTES]| is_before(u64::from_le_bytes(*bytes));
+        let (mut near, mut far) = (0, 1);
+        while rest.get(far - 1).is_some_and(is_before) {
+            (near, far) = (far, 2 * far);
+        }
+        from + near + rest[near..far.min(rest.len())].partition_point(is_before)
     }
 
     /// Ranks between which the first window lies that is not below `pattern`: all before the first are, the last is not, or is the end.
     fn lower_bounds(&self, pattern: &[u8]) -> Range<usize> {
         let (least, _) = keys(pattern);
-        let below = self.guided(|key| key < least);
-        let past = self.guided(|key| key <= least);
+        let below = self.guide().partition_point(|bytes| u64::from_le_bytes(*bytes) < least);
+        self.between(below, self.guided(below, |key| key <= least))
+    }
+
+    /// The ranks between which it lies, given how many keys are below the pattern's least, and how many up to it.
+    fn between(&self, below: usize, past: usize) -> Range<usize> {
         let last = (past * GUIDE_STRIDE).min(self.array().len());
         let first = below.checked_sub(1).map_or(0, |below| below * GUIDE_STRIDE + 1);
         first.min(last)..last
@@ -69,7 +80,7 @@ impl Segment {
         let array = self.array();
         let first = self.lower(pattern);
         let (least, most) = keys(pattern);
-        let past = self.guided(|key| key <= most);
+        let past = self.guided(first.div_ceil(GUIDE_STRIDE), |key| key <= most);
         let last = (past * GUIDE_STRIDE).min(array.len()).max(first);
         // Of a pattern that a key holds whole, the key alone tells.
         let known = past
@@ -100,26 +111,82 @@ impl Segment {
     /// [`Segment::longest`] of each pattern.
     pub fn longest_all(&self, patterns: &[&[u8]]) -> Vec<usize> {
         let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| searched(pattern)).collect();
-        let mut open: Vec<Range<usize>> = patterns.iter().map(|pattern| self.lower_bounds(pattern)).collect();
-        let array = self.array();
-        let mut probes: Vec<(usize, usize, u32)> = Vec::with_capacity(open.len());
-        loop {
-            let middles = open
-                .iter()
-                .enumerate()
-                .filter(|(_, ranks)| !ranks.is_empty())
-                .map(|(number, ranks)| (number, ranks.start + ranks.len() / 2));
-            probes.clear();
-            probes.extend(middles.map(|(number, rank)| (number, rank, array.get(rank).unwrap_or(u32::MAX))));
-            if probes.is_empty() {
-                break;
-            }
-            for (number, rank, start) in &probes {
-                let ranks = &mut open[*number];
-                *ranks = if self.window(*start) < patterns[*number] { rank + 1..ranks.end } else { ranks.start..*rank };
-            }
+        let lowers = self.lower_all(&patterns);
+        let neighbours = |(number, rank): (usize, &usize)| [rank.checked_sub(1), Some(*rank)].map(|rank| Some((number, rank?)));
+        let ranks = lowers.iter().enumerate().flat_map(neighbours).flatten().filter(|(_, rank)| *rank < self.array().len());
+        let mut probes: Vec<Probe> = ranks.map(|(number, rank)| Probe { number, rank, start: u32::MAX }).collect();
+        self.look(&mut probes);
+        let mut longest = vec![0; patterns.len()];
+        for probe in probes {
+            longest[probe.number] = common(self.window(probe.start), patterns[probe.number]).max(longest[probe.number]);
         }
-        open.iter().zip(patterns).map(|(ranks, pattern)| self.longest_beside(ranks.start, pattern)).collect()
+        longest
+    }
+
+    /// [`Segment::range`] of each pattern.
+    pub fn range_all(&self, patterns: &[&[u8]]) -> Vec<Range<usize>> {
+        let is_searched = |pattern: &&[u8]| pattern.len() <= WINDOW && zero_in(pattern).is_none();
+        let known: Vec<&[u8]> = patterns.iter().copied().filter(is_searched).collect();
+        let lowers = self.lower_all(&known);
+        let past = lowers.iter().zip(&known).map(|(lower, pattern)| {
+            let past = self.guided(lower.div_ceil(GUIDE_STRIDE), |key| key <= keys(pattern).1);
+            (past * GUIDE_STRIDE).min(self.array().len()).max(*lower)
+        });
+        let open = lowers.iter().zip(past).map(|(lower, past)| *lower..past).collect();
+        let ends = self.narrow(open, |number, window| window.starts_with(known[number]));
+        let mut found = lowers.into_iter().zip(ends).map(|(lower, end)| lower..end);
+        patterns.iter().map(|pattern| if is_searched(pattern) { found.next().unwrap_or(0..0) } else { 0..0 }).collect()
+    }
+
+    /// [`Segment::lower`] of each pattern.
+    fn lower_all(&self, patterns: &[&[u8]]) -> Vec<usize> {
+        let guide = self.guide();
+        let least: Vec<u64> = patterns.iter().map(|pattern| keys(pattern).0).collect();
+        let want = |probes: &mut [Probe]| self.want(Section::Guide, probes.iter().map(|probe| KEY_BYTES * probe.rank), KEY_BYTES);
+        let is_below = |probe: &Probe| guide.get(probe.rank).is_some_and(|bytes| u64::from_le_bytes(*bytes) < least[probe.number]);
+        let below = partition_all(vec![0..guide.len(); patterns.len()], want, is_below);
+        let open = below.into_iter().zip(&least).map(|(below, least)| self.between(below, self.guided(below, |key| key <= *least)));
+        self.narrow(open.collect(), |number, window| window < patterns[number])
+    }
+
+    /// The first of each range of ranks whose window is not before the pattern of that number.
+    fn narrow(&self, open: Vec<Range<usize>>, is_before: impl Fn(usize, &[u8]) -> bool) -> Vec<usize> {
+        partition_all(open, |probes| self.look(probes), |probe| is_before(probe.number, self.window(probe.start)))
+    }
+
+    /// Finds what entries stand at the ranks of these probes: all that is read for it and then of the text is asked for at once.
+    fn look(&self, probes: &mut [Probe]) {
+        self.want(Section::Array, probes.iter().map(|probe| 4 * probe.rank), 4);
+        let array = self.array();
+        probes.iter_mut().for_each(|probe| probe.start = array.get(probe.rank).unwrap_or(u32::MAX));
+        self.want(Section::Text, probes.iter().map(|probe| as_index(probe.start)), WINDOW);
+    }
+}
+
+/// A rank that is looked at for one of many patterns.
+struct Probe {
+    /// Which pattern.
+    number: usize,
+    rank: usize,
+    /// The entry there, once it is read.
+    start: u32,
+}
+
+/// [`partition`] of many ranges, step by step in all of them; `look` is told what will be looked at in a step.
+fn partition_all(mut open: Vec<Range<usize>>, look: impl Fn(&mut [Probe]), is_before: impl Fn(&Probe) -> bool) -> Vec<usize> {
+    let mut probes = Vec::with_capacity(open.len());
+    loop {
+        let middles = open.iter().enumerate().filter(|(_, ranks)| !ranks.is_empty());
+        probes.clear();
+        probes.extend(middles.map(|(number, ranks)| Probe { number, rank: ranks.start + ranks.len() / 2, start: u32::MAX }));
+        if probes.is_empty() {
+            return open.into_iter().map(|ranks| ranks.start).collect();
+        }
+        look(&mut probes);
+        for probe in &probes {
+            let ranks = &mut open[probe.number];
+            *ranks = if is_before(probe) { probe.rank + 1..ranks.end } else { ranks.start..probe.rank };
+        }
     }
 }
 
@@ -184,6 +251,9 @@ mod tests {
             }
             let all = segment.longest_all(&patterns.iter().map(Vec::as_slice).collect::<Vec<_>>());
             prop_assert_eq!(all, patterns.iter().map(|pattern| segment.longest(pattern)).collect::<Vec<_>>());
+            let all = segment.range_all(&patterns.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let each = patterns.iter().map(|pattern| segment.range(pattern));
+            prop_assert!(all.iter().zip(each).all(|(at_once, alone)| *at_once == alone || at_once.is_empty() && alone.is_empty()));
         }
     }
 }

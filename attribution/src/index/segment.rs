@@ -119,11 +119,14 @@ impl Segment {
     /// # Errors
     /// [`FormatError`] naming the first section that is not as it was written.
     pub fn verify(&self) -> Result<(), FormatError> {
+        self.bytes.read_in_order(true);
         let is_damaged = |section: &&Section| {
             let content = self.bytes.as_slice().get(self.header.counts.filled(**section)).unwrap_or_default();
             *blake3::hash(content).as_bytes() != self.header.digest(**section)
         };
-        if let Some(name) = Section::ALL.iter().find(is_damaged) {
+        let damaged = Section::ALL.iter().find(is_damaged);
+        self.bytes.read_in_order(false);
+        if let Some(name) = damaged {
             return Err(FormatError::Section { name: *name });
         }
         let got = SegmentId::of(self.contributions().iter().map(|contribution| contribution.label()));
@@ -136,6 +139,12 @@ impl Segment {
     /// What it is of.
     pub const fn id(&self) -> SegmentId {
         self.header.id
+    }
+
+    /// Says that so many bytes at each of these places of a section will be read next.
+    pub(super) fn want(&self, section: Section, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
+        let first = self.places.0[section as usize].start;
+        self.bytes.want(places.map(|place| first.saturating_add(place)), bytes);
     }
 
     fn section(&self, section: Section) -> &[u8] {

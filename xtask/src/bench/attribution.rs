@@ -2,10 +2,11 @@
 //!
 //! A released program of `attribution` builds an index of 400 MB, made from the real texts under `.cache/text` by a seeded walk, and asks it; another signs
 //! and replays an epoch; gas is what forge wrote into the snapshot that the gate compares. Peers run here too, on the first part of the same text: libsais
-//! sorts its suffixes, infini-gram builds its own index of it and is asked alike. With `--full` memory and cold searches are those of 4 GB, which take
+//! sorts its suffixes, infini-gram builds its own index of it and is asked alike. What is done is told as it is done. With `--full` memory and cold searches are those of 4 GB, which take
 //! 8 GB of disk.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::Row;
 use crate::fetch::{self, What};
-use crate::shell::{cache, cargo, command, execute, read, root, target};
+use crate::shell::{cache, cargo, command, execute, root, shown, target, tee};
 use crate::{oracle, python, toolchain};
 
 const COMMAND: &str = "cargo xtask bench attribution";
@@ -100,7 +101,14 @@ fn index(is_full: bool) -> Result<Vec<Printed>> {
     fs::create_dir_all(&folder)?;
     let mut program = command(target().join("release/examples/attribution_bench"));
     program.arg(folder).args([MEGABYTES, if is_full { FULL_MEGABYTES } else { MEGABYTES }]);
-    parse(&read(program.args(["hp.obo", "icd10cm.xml", "cwe-1003.csv", "topics.txt"].map(|name| cache("text").join(name))))?)
+    told(program.args(["hp.obo", "icd10cm.xml", "cwe-1003.csv", "topics.txt"].map(|name| cache("text").join(name))))
+}
+
+/// Runs a program whose lines go to ours as they come, and reads its rows.
+fn told(program: &mut Command) -> Result<Vec<Printed>> {
+    let (status, lines) = tee(program)?;
+    ensure!(status.success(), "`{}` ended with {status}", shown(program));
+    parse(&lines.join("\n"))
 }
 
 /// What infini-gram takes for the same.
@@ -108,14 +116,14 @@ fn infini_gram() -> Result<Vec<Printed>> {
     ensure!(oracle::missing().is_none(), "{}", oracle::missing().unwrap_or_default());
     let packages = python::packages(&python::INFINI_GRAM)?;
     let folder = target().join("bench/attribution/peer");
-    let printed = parse(&read(packages.script("tests/fixtures/attribution/peer.py").arg(&folder))?);
+    let printed = told(packages.script("tests/fixtures/attribution/peer.py").arg(&folder));
     fs::remove_dir_all(&folder)?;
     printed
 }
 
 /// An epoch of a million signed receipts, rebuilt by a third party. With the features of the whole workspace, as it is built for the other group.
 fn replay() -> Result<Vec<Printed>> {
-    let printed = parse(&read(cargo().args(["bench", "--workspace", "--bench", "epoch", "--", "signed"]))?)?;
+    let printed = told(cargo().args(["bench", "--workspace", "--bench", "epoch", "--", "signed"]))?;
     Ok(printed.into_iter().filter(|row| row.figure.starts_with("attribution.")).collect())
 }
 
