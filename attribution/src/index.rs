@@ -105,6 +105,9 @@ pub enum ReadError {
         /// The byte.
         position: u64,
     },
+    /// What a search found is not there when it is looked for again.
+    #[error("the index has changed under the search: check its segments (`index verify`), and build those anew that are damaged")]
+    Unheld,
 }
 
 /// One version of a Datanet.
