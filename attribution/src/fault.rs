@@ -110,7 +110,8 @@ pub enum FaultError {
 /// place alone: those are proved without opening the answer.
 ///
 /// # Errors
-/// [`FaultError`] if bundle and index do not let anything be opened.
+/// [`FaultError`] if bundle and index do not let anything be opened, or not all that is needed to say of a span that it stands: an empty list is of a search that
+/// looked at every span.
 pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>, FaultError> {
     let receipt = &bundle.receipt.document;
     bundle.receipt.verify(&bundle.domains, receipt.node)?;
@@ -121,20 +122,23 @@ pub fn find_false_spans(bundle: &Bundle, index: &Index) -> Result<Vec<FalseSpan>
     let answer = parameters.map(|parameters| Answer::new(&bundle.answer, bundle.answer_salt, parameters));
     let stands = answer.as_ref().is_some_and(|answer| answer.tree.root() == receipt.answer_root);
     let case = Case { bundle, index, answer: answer.as_ref().filter(|_| stands) };
-    let (mut proofs, mut spans, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut proofs, mut spans, mut hidden, mut unread) = (Vec::new(), Vec::new(), Vec::new(), None);
     for (span, number) in receipt.spans.iter().zip(0..) {
         match case.judge(span, number) {
             Judged::Stands => {}
             Judged::False(proof) => proofs.push(*proof),
             Judged::Unopened => spans.push(number),
             Judged::Private => hidden.push(number),
+            Judged::Unread(error) => unread = unread.or(Some(error)),
         }
     }
-    match answer {
-        _ if proofs.is_empty() && !hidden.is_empty() => Err(FaultError::Private(hidden)),
-        _ if stands || !proofs.is_empty() => Ok(proofs),
-        Some(answer) => Err(FaultError::Answer { expected: receipt.answer_root, got: answer.tree.root(), spans }),
-        None => Err(FaultError::Parameters(receipt.parameters)),
+    match (answer, unread) {
+        _ if !proofs.is_empty() => Ok(proofs),
+        (_, Some(error)) => Err(error.into()),
+        _ if !hidden.is_empty() => Err(FaultError::Private(hidden)),
+        _ if stands => Ok(proofs),
+        (Some(answer), None) => Err(FaultError::Answer { expected: receipt.answer_root, got: answer.tree.root(), spans }),
+        (None, None) => Err(FaultError::Parameters(receipt.parameters)),
     }
 }
 
@@ -183,6 +187,8 @@ enum Judged {
     Unopened,
     /// False by what stands in a private Datanet.
     Private,
+    /// Nobody knows: its text in the index at hand does not lead to the root any more.
+    Unread(ReadError),
 }
 
 impl Case<'_> {
@@ -219,7 +225,11 @@ impl Case<'_> {
 
     /// Opens both sides if they differ.
     fn bytes(&self, span: &Span, bytes: std::ops::Range<usize>, mut proof: Box<FalseSpan>) -> Judged {
-        let Some((segment, text)) = self.index.open_text(span.datanet, span.position) else { return Judged::Unopened };
+        let Some((segment, text)) = self.index.open_text(span.datanet, span.position) else {
+            let (datanet, position) = (span.datanet, span.position);
+            let unread = self.index.show_passage(datanet, position).err();
+            return Judged::Unread(unread.unwrap_or(ReadError::Nowhere { datanet, position }));
+        };
         let offset = span.position - segment.leaf.start;
         let within = usize::try_from(offset % as_u64(LEAF_STRIDE)).expect("below 64");
         let is_private = self.index.datanets().get(usize::from(span.datanet)).is_some_and(|datanet| datanet.is_private());
@@ -305,6 +315,29 @@ mod tests {
                 text.get(start % 64..start % 64 + length) != proof.text.leaf.get(offset % 64..offset % 64 + length)
             }
         }
+    }
+
+    #[cfg(feature = "disk")]
+    #[test]
+    fn a_span_whose_text_has_changed_under_the_index_is_an_error_and_no_empty_list() {
+        use std::sync::Arc;
+
+        use crate::index::{Bytes, DatanetIndex, HEADER_BYTES, Segment};
+
+        let sample = sample();
+        let [first, _] = sample.bundle.receipt.document.spans[..] else { panic!("two spans") };
+        let honest = &sample.index.datanets()[usize::from(first.datanet)];
+        let mut bytes = honest.segments()[0].to_bytes().to_vec();
+        bytes[HEADER_BYTES + usize::try_from(first.position).unwrap()] ^= 1;
+        let segment = Segment::read(Bytes::Memory(bytes)).unwrap();
+        let changed = Arc::new(DatanetIndex::new(honest.version(), vec![segment]).unwrap());
+        let index = Index::new(vec![changed, Arc::clone(&sample.index.datanets()[1])]).unwrap();
+        assert_eq!((first.datanet, index.root()), (0, sample.index.root()), "nobody looked at the text");
+        let unread = find_false_spans(&sample.bundle, &index);
+        assert!(matches!(unread, Err(FaultError::Read(ReadError::Changed { datanet: 0, .. }))), "{unread:?}");
+        // What is proved without that text is proved all the same.
+        let lied = with_span(&sample, |span| span.length = 300);
+        assert_eq!(find_false_spans(&lied, &index).unwrap().len(), 1);
     }
 
     #[test]

@@ -118,6 +118,9 @@ pub enum ReadError {
         /// Number of the Datanet.
         datanet: u8,
     },
+    /// What a search found is not there when it is looked for again.
+    #[error("the index has changed under the search: check its segments (`index verify`), and build those anew that are damaged")]
+    Unheld,
 }
 
 /// One version of a Datanet.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use types::{
-    encoding::Body,
+    encoding::{Body, read_list},
     id::Address,
     key::Signed,
     manifest::Manifest,
@@ -15,7 +15,10 @@ use types::{
     receipt::Receipt,
 };
 
-use crate::{epoch::replay::Line, transcript::Transcript};
+use crate::{
+    epoch::replay::Line,
+    transcript::{TRANSCRIPTS_PAGE, Transcript},
+};
 
 /// Largest question.
 pub const ASK_BYTES_MAX: usize = 1 << 10;
@@ -118,8 +121,8 @@ pub struct PayoutLine {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// A page of receipts, in order; empty past the end.
-    Receipts(Vec<ReceiptItem>),
+    /// A page of receipts, in order; empty past the end. No list is read further than its page goes.
+    Receipts(#[serde(deserialize_with = "read_list::<_, _, RECEIPTS_PAGE>")] Vec<ReceiptItem>),
     /// The line; nothing if the account is not in the tree.
     Payout(Option<PayoutLine>),
     /// What settling did, in words.
@@ -128,9 +131,9 @@ pub enum Reply {
     Refused(String),
     /// A page of a payout tree: [`LINES_PAGE`] leaves and parts, fewer at its end. A line that a page cuts goes on in the next one, whose first
     /// line has the same leaf.
-    Lines(Vec<Line>),
+    Lines(#[serde(deserialize_with = "read_list::<_, _, LINES_PAGE>")] Vec<Line>),
     /// A page of transcripts, one for each receipt from the place asked for on; empty past the end.
-    Transcripts(Vec<Transcript>),
+    Transcripts(#[serde(deserialize_with = "read_list::<_, _, TRANSCRIPTS_PAGE>")] Vec<Transcript>),
 }
 
 /// Why bytes are not a message.
@@ -175,6 +178,16 @@ mod tests {
         assert_eq!(decode::<Ask>(&bytes), Ok(ask));
         bytes.push(0);
         assert!(decode::<Ask>(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_page_is_read_to_its_bound_and_no_further() {
+        let page = |count| Reply::Transcripts(vec![Transcript::Closed; count]);
+        assert_eq!(decode::<Reply>(&encode(&page(TRANSCRIPTS_PAGE))), Ok(page(TRANSCRIPTS_PAGE)));
+        // A byte each on the wire, two dozen in memory.
+        let refused = decode::<Reply>(&encode(&page(1 << 20)));
+        assert!(refused.is_err(), "a page of a million");
+        assert!(decode::<Reply>(&encode(&page(TRANSCRIPTS_PAGE + 1))).is_err());
     }
 
     proptest! {

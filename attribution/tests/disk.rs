@@ -236,6 +236,14 @@ fn a_flipped_byte_is_named_and_nothing_opens_to_another_root() {
             let _ = (index.find_longest(pattern), index.count(pattern), index.holder(pattern));
         }
         let _ = index.longest_all("one of the words of these", &[0, 4, 7, 11, 17, 20]);
+        for context in ["the", "of the", "a"] {
+            let _ = (index.documents(context.as_bytes(), 9, 20), index.next_words(context), index.next_bytes(context.as_bytes()));
+        }
+        let _ = index.longest_suffix("one or two of the first words");
+        for position in [0, 63, 100, 64 * 4] {
+            let _ = (index.show_row(0, position), index.show_head(0, position), index.show_passage(0, position));
+            let _ = index.begins_word(0, position);
+        }
         for position in [0, 100, 64 * 4] {
             let shown = index.open_span(0, position).ok().filter(|_| index.root() == root);
             assert!(shown.is_none_or(|shown| shown.text.unwrap().root() == Some(shown.segment.leaf.text)

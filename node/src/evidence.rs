@@ -8,7 +8,7 @@ use attribution::{
     index::{ReadError, SpanOpenings},
     parameters::Parameters,
     prompt::{self, Message, Role},
-    span::{self, Attribution},
+    span::{self, AttributeError, Attribution},
 };
 use inference::proto::message::{Begin, Delivered, Turn};
 use types::{
@@ -45,7 +45,13 @@ pub fn prompt_bytes(turns: &[Turn]) -> Result<Vec<u8>, String> {
 pub fn attribute(offer: &Offer, prompt: &[u8], answer: &str) -> anyhow::Result<(Attribution, Vec<SpanOpenings>)> {
     let id = offer.manifest.parameters;
     let parameters = Parameters::builtin(id).ok_or_else(|| anyhow::anyhow!("attribution parameters {id} are not in this build"))?;
-    let attributed = span::attribute(&offer.index, parameters, prompt, answer)?;
+    let attributed = span::attribute(&offer.index, parameters, prompt, answer).inspect_err(|error| {
+        if matches!(error, AttributeError::IndexChanged) {
+            // What was found is in none of them any more: which one has changed only reading tells.
+            let segments = offer.index.datanets().iter().flat_map(|datanet| datanet.segments());
+            segments.for_each(|segment| offer.indexes.suspect(segment.id()));
+        }
+    })?;
     let openings = bundle::openings(&offer.index, &attributed.spans).inspect_err(|error| {
         if let ReadError::Changed { segment, .. } = error {
             offer.indexes.suspect(*segment);

@@ -59,11 +59,11 @@ impl Index {
     fn place<'a>(&'a self, datanet: u8, start: u64, segment: &'a Segment, at: u32, length: usize, context: usize) -> Option<Place<'a>> {
         let position = u64::from(at);
         let (number, row) = segment.document_at(position)?;
-        let document = &segment.text()[usize::try_from(row.start).ok()?..usize::try_from(row.end()).ok()?];
-        // A document is canonical text, hence UTF-8.
+        // A document is canonical text, hence UTF-8; what a damaged file has there is none.
+        let document = segment.text().get(usize::try_from(row.start).ok()?..usize::try_from(row.end()).ok()?)?;
         let document = std::str::from_utf8(document).ok()?;
-        let from = usize::try_from(position - row.start).ok()?;
-        let to = from + length;
+        let from = usize::try_from(position.checked_sub(row.start)?).ok()?;
+        let to = from.checked_add(length)?;
         let payee = self.datanets[usize::from(datanet)].head(&row)?.payee;
         let (before, after) = (document.get(..from)?, document.get(to..)?);
         Some(Place {

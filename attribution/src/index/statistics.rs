@@ -172,7 +172,7 @@ fn boundary(start: usize, end: usize, belongs: impl Fn(usize) -> bool) -> usize 
 
 /// What follows `skip` bytes at a rank, within its window and its document.
 fn rest(segment: &Segment, rank: usize, skip: usize) -> Option<&[u8]> {
-    let window = &segment.text()[offset_at(segment, rank)?..];
+    let window = segment.text().get(offset_at(segment, rank)?..)?;
     let window = &window[..window.len().min(WINDOW)];
     let end = window.iter().position(|byte| *byte == 0).unwrap_or(window.len());
     window.get(skip..end)

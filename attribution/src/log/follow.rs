@@ -83,8 +83,13 @@ pub fn follow(kept: Option<Head>, new: Head, tiles: &Tiles) -> Result<Followed, 
         return Err(FollowError::Tiles(new.size));
     }
     let Some(old) = kept else { return Ok(Followed::First) };
-    let is_continued = tiles.head(old.size)? == old && is_consistent(old, new, &tiles.consistency(old.size)?);
-    if is_continued { Ok(Followed::Grown) } else { Err(FollowError::Fork { old_head: old, new_head: new }) }
+    // Tiles are whoever's served them, a cache's or a liar's on the way: what they say of the first entries accuses the log only where it is under the new
+    // head, which the log signed.
+    let then = tiles.head(old.size)?;
+    if !is_consistent(then, new, &tiles.consistency(old.size)?) {
+        return Err(FollowError::Tiles(new.size));
+    }
+    if then == old { Ok(Followed::Grown) } else { Err(FollowError::Fork { old_head: old, new_head: new }) }
 }
 
 #[cfg(test)]
@@ -129,5 +134,30 @@ mod tests {
         assert!(followed(Some(old), &same_size, same_size.0.head()).unwrap_err().is_fork());
         assert_eq!(followed(Some(now.0.head()), &before, old), Err(FollowError::Shrunk { old: 900, new: 300 }));
         assert_eq!(followed(Some(old), &forked, now.0.head()), Err(FollowError::Tiles(900)), "tiles of another log are no proof of a fork");
+    }
+
+    #[test]
+    fn a_tile_that_was_changed_on_the_way_accuses_nobody() {
+        for (before, size) in [(300, 900), (256, 900), (255, 256), (1, 300), (512, 513)] {
+            let (kept, (levels, leaves)) = (log(before, None).0.head(), log(size, None));
+            let head = levels.head();
+            let all = Tiles::new(size).needed(&needed(Some(kept), head));
+            for changed in &all {
+                let mut tiles = Tiles::new(size);
+                for tile in &all {
+                    let range = usize::try_from(tile.entries().start).unwrap()..usize::try_from(tile.entries().end).unwrap();
+                    let row = if tile.level() == 0 { &leaves[range] } else { levels.upper(*tile).unwrap() };
+                    let mut bytes = tile::to_bytes(row);
+                    bytes[0] ^= u8::from(tile == changed);
+                    tiles.insert(*tile, &bytes).unwrap();
+                }
+                // A tile whose first hash no proof needs changes nothing.
+                let followed = follow(Some(kept), head, &tiles);
+                assert!(
+                    matches!(followed, Ok(Followed::Grown) | Err(FollowError::Tiles(_))),
+                    "{before} of {size}: {changed:?}: {followed:?}"
+                );
+            }
+        }
     }
 }

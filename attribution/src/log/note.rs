@@ -99,6 +99,13 @@ impl fmt::Display for SignatureLine {
     }
 }
 
+impl SignatureLine {
+    /// Whether it says that it is this key's; whether it is, [`Note::signed_at`] tells.
+    pub fn names(&self, key: &Key) -> bool {
+        self.name == key.name && self.id == key.id
+    }
+}
+
 /// A text with signatures, none of them verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -203,7 +210,7 @@ impl Note {
     /// # Errors
     /// [`NoteError::Signature`] if a signature names the key and is not its, [`NoteError::Unsigned`] if none names it.
     pub fn signed_at(&self, key: &Key) -> Result<u64, NoteError> {
-        let times = self.signatures.iter().filter(|line| line.name == key.name && line.id == key.id).map(|line| {
+        let times = self.signatures.iter().filter(|line| line.names(key)).map(|line| {
             let bad = || NoteError::Signature(key.name.clone());
             let (time, signature) = match key.role {
                 Role::Log => (0, line.signature.as_slice()),

@@ -25,7 +25,7 @@ pub(super) fn omitted<'a>(case: &'a Case<'_>) -> impl Iterator<Item = Result<Omi
     } else {
         Vec::new()
     };
-    runs.into_iter().filter(|run| is_missing(receipt, &words[run.clone()])).filter_map(|run| show(case, run).transpose())
+    runs.into_iter().filter(|run| is_missing(receipt, &words[run.clone()])).map(|run| show(case, run))
 }
 
 /// For each word, whether a mask of the receipt shares a byte with it.
@@ -56,12 +56,12 @@ pub(crate) fn ranks_after(span: &Span, weight: u32, run: Range<u64>) -> bool {
     (Reverse(span.weight), first, Reverse(last)) > (Reverse(weight), run.start, Reverse(run.end))
 }
 
-/// Nothing where the index has changed beneath what attribution found in it, so that nobody holds the run any more.
-fn show(case: &Case<'_>, run: Range<usize>) -> Result<Option<Omission>, ReadError> {
+/// [`ReadError::Unheld`] where the index has changed beneath what attribution found in it: nobody holds the run any more, and what else is not found nobody knows.
+fn show(case: &Case<'_>, run: Range<usize>) -> Result<Omission, ReadError> {
     let words = &case.answer.words[run];
     let bytes = bytes(words);
-    let Some(held) = case.index.holder(&case.text.as_bytes()[bytes.clone()]) else { return Ok(None) };
-    Ok(Some(Omission {
+    let held = case.index.holder(&case.text.as_bytes()[bytes.clone()]).ok_or(ReadError::Unheld)?;
+    Ok(Omission {
         parameters: case.parameters.encode(),
         start: u32::try_from(bytes.start).expect("an answer's bytes fit 32 bits"),
         length: u16::try_from(bytes.len()).expect("at most a window"),
@@ -70,7 +70,7 @@ fn show(case: &Case<'_>, run: Range<usize>) -> Result<Option<Omission>, ReadErro
         position: held.position,
         source: case.index.show_source(held.datanet, held.position)?,
         passage: case.index.show_passage(held.datanet, held.position)?,
-    }))
+    })
 }
 
 /// The answer's leaves that show a run's bounds and weight, and at least `least` words of it: those in whose strides it begins, its last word begins and its

@@ -24,7 +24,7 @@ use types::{
     id::{Address, Hash32},
 };
 
-use self::attribution::Fault;
+use self::attribution::{Fault, Searched};
 
 use crate::{
     chain::Chained,
@@ -46,6 +46,9 @@ pub(in crate::command) struct Printed {
     /// Rules of the bill and the lane that it breaks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     broken: Vec<Broken>,
+    /// Why a part of the search was not made, where another part found something: there may be more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unsearched: Vec<String>,
     /// Fields that do not stand though no span is false: nothing this command can prove.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unproved: Vec<String>,
@@ -114,15 +117,20 @@ pub(in crate::command) async fn judge(
     (bundle, index): (&Bundle, &Index),
     is_dry: bool,
 ) -> anyhow::Result<Printed> {
-    let found = attribution::find(bundle, index)?;
     let mut broken =
         bill_faults(state, chain.deployment(), &ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest));
     broken.extend(lane_fault(state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
+    // Evidence that shows no word of the answer does not shield who broke the rules of the bill.
+    let Searched { found, unsearched } = match attribution::find(bundle, index) {
+        Err(error) if !broken.is_empty() => Searched { found: Vec::new(), unsearched: vec![error] },
+        searched => searched?,
+    };
     let mut printed = Printed {
         receipt: bundle.receipt.document.hash(),
         node: bundle.receipt.document.node,
         faults: found.iter().map(|found| found.fault.clone()).collect(),
         broken: broken.iter().map(|found| Broken { fault: found.fault, why: found.why.clone() }).collect(),
+        unsearched: unsearched.iter().map(ToString::to_string).collect(),
         unproved: if found.is_empty() && broken.is_empty() { unproved(bundle, index) } else { Vec::new() },
         is_provable: None,
         transaction: None,
@@ -235,6 +243,9 @@ pub(in crate::command) fn describe(printed: &Printed) -> String {
     for broken in &printed.broken {
         text.push_str(&format!("\n{}: {}", broken.fault, broken.why));
     }
+    for why in &printed.unsearched {
+        text.push_str(&format!("\nnot all was searched, there may be more: {why}"));
+    }
     for row in &printed.transactions {
         text.push_str(&format!("\n{row}"));
     }
@@ -265,6 +276,7 @@ mod tests {
             node: Address([2; 20]),
             faults: vec![],
             broken: vec![],
+            unsearched: vec![],
             unproved: vec![],
             is_provable: None,
             transaction: None,
@@ -275,5 +287,8 @@ mod tests {
         assert!(describe(&printed).starts_with("nothing found"));
         let value = serde_json::to_value(&printed).unwrap();
         assert_eq!((&value["faults"], &value["transaction"]), (&serde_json::json!([]), &serde_json::Value::Null));
+        let broken = vec![Broken { fault: "F6", why: "takes what nobody promised".to_owned() }];
+        let shown = describe(&Printed { broken, unsearched: vec!["the answer cannot be opened".to_owned()], ..printed });
+        assert!(shown.contains("is false") && shown.contains("F6: takes") && shown.contains("there may be more: the answer"), "{shown}");
     }
 }

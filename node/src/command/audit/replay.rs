@@ -52,6 +52,8 @@ struct Report {
     /// Whether the events were compared with the chain.
     is_on_chain: bool,
     epochs: Vec<EpochReport>,
+    /// Epochs of the folder behind the last one asked for: their payouts were not rebuilt.
+    left_out: usize,
     /// What other parameters would have paid.
     #[serde(skip_serializing_if = "Option::is_none")]
     reattributed: Option<reattribute::Reattributed>,
@@ -135,7 +137,9 @@ pub(super) async fn run(context: &Context, path: &Path, asked: Asked) -> anyhow:
         }
         None => None,
     };
-    let report = Report { id, signed_by, block: chain.head.block.number, is_on_chain: context.rpc().is_some(), epochs, reattributed };
+    let left_out = content.epochs.iter().filter(|files| files.epoch > *range.end()).count();
+    let block = chain.head.block.number;
+    let report = Report { id, signed_by, block, is_on_chain: context.rpc().is_some(), epochs, left_out, reattributed };
     context.output.result(&report, || describe(&report))
 }
 
@@ -400,12 +404,20 @@ fn describe(report: &Report) -> String {
             text.push_str(&format!("\nreceipt {} of {} has no parts: {}", unpaid.receipt, unpaid.node, unpaid.why));
         }
     }
+    let every = match (report.left_out, report.epochs.last()) {
+        (1.., Some(last)) => {
+            format!("Every payout up to epoch {} follows from its receipts ({} behind it not looked at)", last.epoch, report.left_out)
+        }
+        _ => "Every payout follows from its receipts".to_owned(),
+    };
     let word = match (report.is_on_chain, report.signed_by) {
-        (true, _) => "Every payout follows from its receipts, and the chain has these events.".to_owned(),
+        (true, _) => format!("{every}, and the chain has these events."),
         (false, Some(account)) => format!(
-            "Every payout follows from its receipts and the events in the folder. That these are the chain's is the signed word of {account}: --by says\nwhose word is taken, --rpc URL compares them with the chain."
+            "{every} and the events in the folder. That these are the chain's is the signed word of {account}: --by says\nwhose word is taken, --rpc URL compares them with the chain."
         ),
-        (false, None) => "Every payout follows from its receipts and the events in the folder. Nobody signed that these are the chain's:\n--rpc URL compares them with it.".to_owned(),
+        (false, None) => {
+            format!("{every} and the events in the folder. Nobody signed that these are the chain's:\n--rpc URL compares them with it.")
+        }
     };
     if let Some(found) = &report.reattributed {
         text.push_str(&format!("\n\n{}", reattribute::describe(found)));

@@ -35,8 +35,10 @@ use crate::{
     words,
 };
 
-/// Seconds of the chain before a root that could not be looked at is tried again.
+/// Seconds of the chain before a root that could not be looked at is tried again, twice as many each time.
 const AGAIN_S: u64 = 60;
+/// How often they double: up to about an hour.
+const DOUBLED_MAX: u32 = 6;
 /// Most receipts of a folder.
 const RECEIPTS_MAX: usize = 10_000;
 
@@ -121,9 +123,20 @@ type Place = (u64, Address, Hash32);
 #[derive(Debug, Default)]
 struct Seen {
     roots: BTreeSet<Place>,
-    /// Roots that could not be, and from when on they are tried again.
-    again: BTreeMap<Place, u64>,
+    /// Roots that could not be, or not wholly.
+    again: BTreeMap<Place, Again>,
     receipts: BTreeSet<Hash32>,
+    /// Receipts whose transcripts were said to be withheld.
+    told: BTreeSet<Hash32>,
+}
+
+/// A root that is tried again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Again {
+    /// From when on.
+    from: u64,
+    /// How often it was tried.
+    tries: u32,
 }
 
 impl Seen {
@@ -133,9 +146,20 @@ impl Seen {
         let roots = shown.flat_map(|(number, epoch)| epoch.roots.iter().map(move |(node, root)| (number, *node, *root)));
         let is_due = |(number, node, root): &(u64, Address, SubmittedRoot)| {
             let place = (*number, *node, root.receipts);
-            root.count > 0 && !self.roots.contains(&place) && self.again.get(&place).is_none_or(|from| *from <= now)
+            root.count > 0 && !self.roots.contains(&place) && self.again.get(&place).is_none_or(|again| again.from <= now)
         };
         roots.filter(is_due).collect()
+    }
+
+    /// Notes that a root was looked at, wholly or not.
+    fn note(&mut self, place: Place, is_whole: bool, now: u64) {
+        let tries = self.again.remove(&place).unwrap_or_default().tries;
+        if is_whole {
+            self.roots.insert(place);
+        } else {
+            let from = now.saturating_add(AGAIN_S << tries.min(DOUBLED_MAX));
+            self.again.insert(place, Again { from, tries: tries.saturating_add(1) });
+        }
     }
 }
 
@@ -224,16 +248,16 @@ async fn look(
         let place = (epoch, node, root.receipts);
         match nodes::shown(&network.overlay, state, &chain.client.domains(), desk.datanet(), (epoch, node, &root)).await {
             Ok(shown) => {
-                seen.again.remove(&place);
-                seen.roots.insert(place);
                 printed.roots += 1;
                 printed.closed += shown.closed;
-                let withheld = shown.withheld.into_iter().map(|(receipt, why)| Withheld { epoch, node, receipt, why });
-                printed.withheld.extend(withheld);
-                search(desk, state, seen, shown.bundles, printed).await;
+                let news = shown.withheld.into_iter().filter(|(receipt, _)| seen.told.insert(*receipt));
+                printed.withheld.extend(news.map(|(receipt, why)| Withheld { epoch, node, receipt, why }));
+                // What a node did not show because it went away, or could not be searched or proved just now, is asked for again.
+                let is_searched = search(desk, state, seen, shown.bundles, printed).await;
+                seen.note(place, is_searched && shown.broken_off.is_none(), now);
             }
             Err(error) => {
-                seen.again.insert(place, now.saturating_add(AGAIN_S));
+                seen.note(place, false, now);
                 printed.unread.push(Unread { epoch, node, why: format!("{error:#}") });
             }
         }
@@ -241,14 +265,22 @@ async fn look(
     Ok(())
 }
 
-/// Searches bundles, each receipt once.
-async fn search(desk: &mut Desk<'_>, state: &Arc<State>, seen: &mut Seen, bundles: Vec<Bundle>, printed: &mut Printed) {
+/// Searches bundles, each receipt once; whether all were done, those that were not are looked at the next time.
+async fn search(desk: &mut Desk<'_>, state: &Arc<State>, seen: &mut Seen, bundles: Vec<Bundle>, printed: &mut Printed) -> bool {
+    let mut is_done = true;
     for bundle in bundles {
-        if seen.receipts.insert(bundle.receipt.document.hash()) && desk.concerns(&bundle) {
+        let receipt = bundle.receipt.document.hash();
+        if seen.receipts.insert(receipt) && desk.concerns(&bundle) {
             printed.answers += 1;
-            printed.found.extend(desk.look(state, bundle).await);
+            let row = desk.look(state, bundle).await;
+            if row.as_ref().is_some_and(|row| !row.is_done()) {
+                seen.receipts.remove(&receipt);
+                is_done = false;
+            }
+            printed.found.extend(row);
         }
     }
+    is_done
 }
 
 /// The bundles of a folder: signed by their nodes, of this deployment, and with the text that they are over.
@@ -307,7 +339,12 @@ fn describe(printed: &Printed) -> String {
         text.push_str(&format!("\n\n{}", row.describe()));
     }
     if printed.found.is_empty() {
-        text.push_str("\nnothing of it is left out, cut short, hidden or paid to another");
+        let is_all = printed.withheld.is_empty() && printed.unread.is_empty();
+        text.push_str(match (*answers, is_all) {
+            (0, _) => "\nno answer was searched: of what is left out nothing is known",
+            (_, true) => "\nnothing of it is left out, cut short, hidden or paid to another",
+            (_, false) => "\nnothing of it is left out, cut short, hidden or paid to another in what was searched, which is not all",
+        });
     }
     text
 }
@@ -315,6 +352,19 @@ fn describe(printed: &Printed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_that_was_not_looked_at_wholly_is_tried_again_later_each_time() {
+        let (mut seen, place) = (Seen::default(), (7, Address([2; 20]), Hash32([3; 32])));
+        let mut now = 1_000;
+        for waits in [60, 120, 240, 480, 960, 1_920, 3_840, 3_840, 3_840] {
+            seen.note(place, false, now);
+            assert_eq!((seen.again[&place].from - now, seen.roots.len()), (waits, 0));
+            now = seen.again[&place].from;
+        }
+        seen.note(place, true, now);
+        assert!(seen.again.is_empty() && seen.roots.contains(&place));
+    }
 
     #[test]
     fn what_is_not_shown_or_not_looked_at_is_said_and_nothing_of_it_moves_the_cursor() {
@@ -338,6 +388,10 @@ mod tests {
         printed.unread.push(Unread { epoch: 8, node, why: "it is away".into() });
         let told = describe(&printed);
         assert!(printed.is_news() && told.contains("open, and not shown") && told.contains("it is away"), "{told}");
+        assert!(told.contains("in what was searched, which is not all"), "{told}");
+        printed.answers = 0;
+        let blind = describe(&printed);
+        assert!(blind.contains("no answer was searched") && !blind.contains("nothing of it"), "{blind}");
         assert!(!told.contains('\u{202e}') && !told.contains("\nall"), "{told}");
     }
 }

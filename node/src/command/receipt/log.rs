@@ -204,6 +204,7 @@ async fn show(context: &Context, at: &At) -> anyhow::Result<()> {
 
 async fn verify(context: &Context, at: &At, witnesses: &[Witness]) -> anyhow::Result<()> {
     let (remote, node) = open(context, at, None).await?;
+    let _turn = kept::turn(&context.data, node)?;
     let seen = kept::read(&context.data, node)?;
     let (mut checkpoint, followed) = followed(context, &remote, node, seen.as_ref()).await?;
     let cosigned = cosign(&remote, &mut checkpoint, witnesses).await?;
@@ -245,10 +246,20 @@ async fn cosign(remote: &Remote, checkpoint: &mut Checkpoint, witnesses: &[Witne
     for witness in witnesses {
         let url = witness.url.as_deref().with_context(|| format!("--witness {}: say where it is asked, NODE_ID@URL", witness.node))?;
         let lines = Remote::new(url)?.cosign(remote, checkpoint).await?;
-        checkpoint.note.add(signature_lines(&lines).with_context(|| format!("the witness {url}"))?);
-        found.push(cosigned(checkpoint, witness.node).with_context(|| format!("the witness {url}"))?);
+        found.push(add_own(checkpoint, witness.node, &lines).with_context(|| format!("the witness {url}"))?);
     }
     Ok(found)
+}
+
+/// Adds a witness's signature to the head, if it is its. Whatever else it sent is left out: lines of other names would fill the note, which is kept and read again.
+fn add_own(checkpoint: &mut Checkpoint, witness: NodeId, lines: &str) -> Result<Cosigned, NoteError> {
+    let key = Key::new(Role::Witness, witness);
+    let own = signature_lines(lines)?.into_iter().find(|line| line.names(&key));
+    let mut note = checkpoint.note.clone();
+    note.add(own);
+    let at_s = note.signed_at(&key)?;
+    checkpoint.note = note;
+    Ok(Cosigned { node: witness, at_s })
 }
 
 fn cosigned(checkpoint: &Checkpoint, node: NodeId) -> Result<Cosigned, NoteError> {
@@ -267,6 +278,7 @@ async fn prove(
         may_write(out, existing)?;
     }
     let (remote, node) = open(context, at, Some(receipt.node)).await?;
+    let _turn = kept::turn(&context.data, node)?;
     let seen = kept::read(&context.data, node)?;
     let (mut checkpoint, _) = followed(context, &remote, node, seen.as_ref()).await?;
     let (hash, head) = (receipt.hash(), checkpoint.head);
@@ -331,4 +343,34 @@ fn describe(shown: &Shown) -> String {
         text.push_str(&format!("\nwitness  {} cosigned it at {}", witness.node, utc(witness.at_s)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use attribution::log::{
+        Head,
+        checkpoint::sign,
+        note::{Note, Signer},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_witness_adds_its_own_signature_and_nothing_else() {
+        let (log, witness, other) =
+            (Signer::new(Role::Log, &[1; 32]), Signer::new(Role::Witness, &[2; 32]), Signer::new(Role::Witness, &[3; 32]));
+        let mut checkpoint = sign(&log, Head::empty());
+        let text = checkpoint.note.text().to_owned();
+        let (own, foreign) = (witness.sign(&text, 7), other.sign(&text, 8));
+        let unsigned = checkpoint.clone();
+        let node = witness.key().node();
+        assert_eq!(add_own(&mut checkpoint, node, &foreign.to_string()).unwrap_err(), NoteError::Unsigned(witness.key().name().to_owned()));
+        let false_line = witness.sign("another text\n", 7).to_string();
+        assert_eq!(add_own(&mut checkpoint, node, &false_line).unwrap_err(), NoteError::Signature(witness.key().name().to_owned()));
+        assert_eq!(checkpoint, unsigned, "what does not hold is not kept");
+        let junk: String = (0..40).map(|number| format!("\u{2014} junk\u{1}{number} {}\n", "AAAA".repeat(400))).collect();
+        assert_eq!(add_own(&mut checkpoint, node, &format!("{junk}{foreign}{own}")).unwrap().at_s, 7);
+        let kept = checkpoint.note.to_string();
+        assert!(kept.len() < 1_000 && Note::parse(kept.as_bytes()).is_ok(), "{} bytes", kept.len());
+    }
 }

@@ -197,8 +197,13 @@ pub(super) async fn run(context: &Context, file: &Path, depth: Depth<'_>) -> any
     let own = context.deployment().ok().map(|deployment| deployment.domains());
     let mut outcome = outcome(&bundle, verified.ok().as_ref(), answers, own)?;
     if depth.chain {
-        let state = context.chain_reader().await?.state().await?;
-        outcome.refuted = refuted(&state, &bundle.receipt.document);
+        let chain = context.chain_reader().await?;
+        let is_its = chain.client.domains() == bundle.domains;
+        let asked = if is_its { asked_of(&chain.state().await?, &bundle.receipt.document) } else { Err(OTHER_CHAIN.to_owned()) };
+        match asked {
+            Ok(refuted) => outcome.refuted = refuted,
+            Err(unchecked) => outcome.unchecked.push(unchecked),
+        }
     } else {
         outcome.unchecked.push("that its index root was not refuted on the chain: --chain".to_owned());
     }
@@ -249,6 +254,20 @@ fn outcome(bundle: &Bundle, verified: Option<&Verified>, answers: Answers, own: 
         parts_wei: parts,
         error: (!is_ok).then(|| format!("the receipt does not verify: {}", Faults(all))),
     })
+}
+
+/// What a chain says that is not the receipt's.
+const OTHER_CHAIN: &str =
+    "that its index root was not refuted: the chain at hand is not of the deployment that it names, and knows nothing of it";
+
+/// What the chain says of a receipt's index root: that it was proven wrong, or nothing against it; the error is that the chain knows no such root.
+fn asked_of(state: &State, receipt: &Receipt) -> Result<Option<String>, String> {
+    let refuted = refuted(state, receipt);
+    let is_posted = || state.versions().any(|(version, _)| state.index(version).is_some_and(|posted| posted.root == receipt.index));
+    if refuted.is_none() && !is_posted() {
+        return Err(format!("its index root {}, which was posted for no version on this chain: nobody could refute it", receipt.index));
+    }
+    Ok(refuted)
 }
 
 /// That a receipt's index root was proven wrong, if it was.
@@ -335,6 +354,14 @@ fn describe(outcome: &Outcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chain_bridge::registry::{Event, Logged};
+    use types::{
+        id::{Address, AssetId, AssetVersion, BlobId},
+        manifest::AssetKind,
+        split::SplitTable,
+        time::BlockRef,
+    };
+
     use super::*;
 
     fn fault(finding: Finding, field: &str) -> Fault {
@@ -367,6 +394,35 @@ mod tests {
         assert_eq!(hidden(&[]), None);
         assert_eq!(hidden(&[2]).unwrap(), "text of span 2 lies in a private Datanet: shown to grant holders, who verify it with --full");
         assert!(hidden(&[0, 7]).unwrap().starts_with("text of spans 0, 7 lies in private Datanets"));
+    }
+
+    #[test]
+    fn a_root_that_the_chain_never_heard_of_is_not_said_to_stand() {
+        let bundle = Bundle::from_json(include_str!("../../../../tests/fixtures/bundles/honest-two-datanets.json").as_bytes()).unwrap();
+        let receipt = &bundle.receipt.document;
+        let version = AssetVersion { asset: AssetId(1), version: 1 };
+        let published = Event::Published {
+            version,
+            content: BlobId([1; 32]),
+            parents: vec![],
+            split: SplitTable::default(),
+            datanets: vec![],
+            licence: Hash32::ZERO,
+            parent_share_min: 0,
+        };
+        let registered = Event::Registered { asset: version.asset, kind: AssetKind::Base, owner: Address([9; 20]), uri: String::new() };
+        let posted = |root| Event::IndexPosted { version, root, parameters: 1, indexer: Address([8; 20]), window_ends: 9 };
+        let asked = |root| {
+            let mut state = State::default();
+            for (number, event) in (1..).zip([registered.clone(), published.clone(), posted(root)]) {
+                let block = BlockRef { number, hash: Hash32::ZERO };
+                state.apply(&Logged { block, log: 0, transaction: Hash32::ZERO, time: 0, event }).unwrap();
+            }
+            asked_of(&state, receipt)
+        };
+        assert_eq!(asked(receipt.index), Ok(None));
+        let unknown = asked(Hash32([7; 32])).unwrap_err();
+        assert!(unknown.contains(&receipt.index.to_string()) && unknown.contains("posted for no version"), "{unknown}");
     }
 
     #[test]

@@ -39,17 +39,44 @@ pub(super) struct Found {
     pub(super) late: Proof,
 }
 
+/// What a search came to.
+#[derive(Debug, Default)]
+pub(super) struct Searched {
+    /// All that was found, in the order in which it is sent.
+    pub(super) found: Vec<Found>,
+    /// Why a part of the search was not made: beside what was found there may be more.
+    pub(super) unsearched: Vec<FaultError>,
+}
+
 /// All that bundle and index prove, in the order in which it is sent: what voids a span first, so that nobody is paid by it; of the others one is enough.
-pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultError> {
-    let false_spans = fault::find_false_spans(bundle, index);
-    let others = Parameters::builtin(bundle.receipt.document.parameters).map_or(Ok(Vec::new()), |set| proof::find(bundle, set, index));
-    let (false_spans, others) = match (false_spans, others) {
-        (Err(error), Ok(others)) if others.is_empty() => return Err(error),
-        (Err(error), Err(_)) => return Err(error),
-        // What is wrong lies where no contract reads, or nothing could be looked at: that is no word for the receipt.
-        (Ok(found), Err(error)) if found.is_empty() => return Err(error),
-        (false_spans, others) => (false_spans.unwrap_or_default(), others.unwrap_or_default()),
-    };
+///
+/// # Errors
+/// [`FaultError`] if nothing was found by a search that was not made whole: nothing is said of an honest receipt alone.
+pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Searched, FaultError> {
+    let id = bundle.receipt.document.parameters;
+    let others = Parameters::builtin(id).ok_or(FaultError::Parameters(id)).and_then(|set| proof::find(bundle, set, index));
+    joined(bundle, fault::find_false_spans(bundle, index), others)
+}
+
+/// Two searches as one: neither hides that the other was not made.
+fn joined(
+    bundle: &Bundle,
+    false_spans: Result<Vec<FalseSpan>, FaultError>,
+    others: Result<Vec<proof::Proof>, FaultError>,
+) -> Result<Searched, FaultError> {
+    let mut unsearched = Vec::new();
+    let mut taken = |error| unsearched.push(error);
+    let false_spans = false_spans.map_err(&mut taken).unwrap_or_default();
+    let others = others.map_err(&mut taken).unwrap_or_default();
+    let found = ordered(bundle, &false_spans, &others);
+    unsearched.dedup();
+    match unsearched.first() {
+        Some(error) if found.is_empty() => Err(error.clone()),
+        _ => Ok(Searched { found, unsearched }),
+    }
+}
+
+fn ordered(bundle: &Bundle, false_spans: &[FalseSpan], others: &[proof::Proof]) -> Vec<Found> {
     let is_false = |span: u16| false_spans.iter().any(|proof| proof.span == span);
     // What a false span lies over is not to lose its part for that.
     let is_blameless =
@@ -67,7 +94,7 @@ pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultEr
         voided.extend(found.fault.span);
         is_new
     });
-    Ok(found)
+    found
 }
 
 fn of_false_span(bundle: &Bundle, proof: &FalseSpan) -> Found {
@@ -228,6 +255,7 @@ fn quote(answer: &str, span: &Span) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ::attribution::index::ReadError;
     use types::{id::Hash32, key::Signed65, merkle::Opening};
 
     use super::*;
@@ -265,6 +293,29 @@ mod tests {
         ] {
             assert_eq!((mode(one).code(), one as u8), (other, other));
         }
+    }
+
+    #[test]
+    fn a_search_that_was_not_made_is_no_empty_list() {
+        let damaged = || FaultError::Read(ReadError::Unheld);
+        let bundle: Bundle = serde_json::from_str(include_str!("../../../../../tests/fixtures/bundles/honest-two-datanets.json")).unwrap();
+        let proof = FalseSpan {
+            receipt: vec![],
+            signature: Signed65([6; 65]),
+            span: 0,
+            mode: fault::Mode::Length,
+            top: Hash32::ZERO,
+            answer: shown(0),
+            datanet: shown(0),
+            segment: shown(0),
+            text: shown(0),
+        };
+        let faults = |false_spans, others| joined(&bundle, false_spans, others).map(|searched| (searched.found.len(), searched.unsearched));
+        assert_eq!(faults(Ok(vec![]), Ok(vec![])), Ok((0, vec![])));
+        for (one, other) in [(Err(damaged()), Ok(vec![])), (Err(damaged()), Err(damaged())), (Ok(vec![]), Err(damaged()))] {
+            assert_eq!(faults(one, other), Err(damaged()));
+        }
+        assert_eq!(faults(Ok(vec![proof]), Err(damaged())), Ok((1, vec![damaged()])), "what is found is said, and what was not searched");
     }
 
     #[test]

@@ -1,9 +1,19 @@
 //! What an exported folder proves: receipts that contradict each other or stand twice, named blocks, broken rules, a wrong payout.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
-use chain_bridge::fraud::payout::Shown;
+use attribution::epoch::replay::Facts as _;
+use chain_bridge::{
+    fraud::{
+        payout::Shown,
+        search::{root_of, tree_of},
+    },
+    registry::State,
+};
 use serde::Serialize;
 use types::id::{Address, Hash32};
 
@@ -18,7 +28,8 @@ use crate::{
         },
         sent::Transaction,
     },
-    evidence::search::{Found, Rooted, expected_payout, payout_fault, rooted_faults},
+    evidence::search::{Found, Rooted, bodies_of, expected_payout, payout_fault, rooted_faults},
+    facts::ChainFacts,
     output::table,
 };
 
@@ -30,6 +41,9 @@ struct Printed {
     /// Receipts looked at.
     receipts: usize,
     faults: Vec<Row>,
+    /// What was not searched, and why: of that nothing is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unsearched: Vec<String>,
     /// Whether the chain's contracts would take every proof: only after --dry-run.
     #[serde(skip_serializing_if = "Option::is_none")]
     is_provable: Option<bool>,
@@ -68,23 +82,58 @@ pub(super) async fn run(context: &Context, path: &Path, files: &[PathBuf], is_dr
     let receipts: Rooted =
         held.iter().flat_map(|held| held.receipts.iter().map(|(node, items)| ((held.epoch, *node), items.clone()))).collect();
     let mut found = rooted_faults(&state, &deployment, &receipts);
+    let mut unsearched = unrooted(&state, &receipts);
     if let Some(last) = held.last() {
         found.extend(pending_fault(context, &chain, &receipts, last, bootstrap).await?);
+    } else {
+        unsearched.push("the folder holds no epoch".to_owned());
     }
     let count = receipts.values().map(Vec::len).sum();
-    let mut printed = Printed { receipts: count, faults: Vec::new(), is_provable: None, requests: Vec::new(), transactions: Vec::new() };
+    let mut printed =
+        Printed { receipts: count, faults: Vec::new(), unsearched, is_provable: None, requests: Vec::new(), transactions: Vec::new() };
     for found in found {
         let (row, sent) = prove(&chain, found, is_dry).await?;
         printed.faults.push(row);
         printed.transactions.extend(sent);
     }
-    let (requests, sent) = requests::hold(&chain, &state, &receipts, files, is_dry).await?;
+    let (requests, unposted, sent) = requests::hold(&chain, &state, &receipts, files, is_dry).await?;
     printed.requests = requests;
+    printed.unsearched.extend(unposted);
     printed.transactions.extend(sent);
     if is_dry && !printed.faults.is_empty() {
         printed.is_provable = Some(printed.faults.iter().all(|row| row.refused.is_none()));
     }
     context.output.result(&printed, || describe(&printed))
+}
+
+/// What of the posted receipts is not at hand: roots of the folder's epochs whose receipts it lacks, or holds others in place of. These are searched for nothing that a
+/// place under a root proves.
+fn unrooted(state: &State, receipts: &Rooted) -> Vec<String> {
+    let epochs: BTreeSet<u64> = receipts.keys().map(|(epoch, _)| *epoch).collect();
+    let posted = state.epochs().filter(|(epoch, _)| epochs.contains(epoch)).flat_map(|(epoch, known)| {
+        let roots = known.roots.iter().filter(|(_, root)| root.count > 0);
+        roots.map(move |(node, _)| (epoch, *node))
+    });
+    let all: BTreeSet<(u64, Address)> = posted.chain(receipts.keys().copied()).collect();
+    let bodies = bodies_of(receipts);
+    let missing = all.into_iter().filter_map(|(epoch, node)| {
+        let why = match (root_of(state, epoch, node), bodies.get(&(epoch, node))) {
+            // Nobody is paid by a root that was taken out, so nobody has to show what is under it.
+            (_, None) if ChainFacts(state).is_out(epoch, node, Hash32::ZERO) => return None,
+            (_, None) => "has a root on the chain, and the folder none of its receipts",
+            (None, Some(of_node)) if of_node.is_empty() => return None,
+            (None, Some(_)) => "has no root on the chain, and the folder receipts",
+            (Some((root, _)), Some(of_node)) => {
+                let is_its = tree_of(of_node).is_some_and(|tree| (tree.root(), tree.total()) == (root.receipts, root.fees));
+                if is_its {
+                    return None;
+                }
+                "has another root on the chain than the folder's receipts give: they were changed, or are not all"
+            }
+        };
+        Some(format!("epoch {epoch}: node {node} {why}"))
+    });
+    missing.collect()
 }
 
 /// F7, while the payout can be taken back. Lines that the folder lacks are looked for elsewhere.
@@ -130,8 +179,12 @@ async fn prove(chain: &Chained, found: Found, is_dry: bool) -> anyhow::Result<(R
 }
 
 fn describe(printed: &Printed) -> String {
+    let unsearched: String = printed.unsearched.iter().map(|why| format!("\nnot searched: {why}")).collect();
     if printed.faults.is_empty() && printed.requests.is_empty() {
-        return format!("nothing found: {} receipts and their payouts are as they must be", printed.receipts);
+        return match printed.unsearched.is_empty() {
+            true => format!("nothing found: {} receipts and their payouts are as they must be", printed.receipts),
+            false => format!("nothing found in what was searched, which is not all{unsearched}"),
+        };
     }
     let rows: Vec<Vec<String>> = printed
         .faults
@@ -139,6 +192,7 @@ fn describe(printed: &Printed) -> String {
         .map(|row| vec![row.fault.to_owned(), row.accused.to_string(), row.why.clone(), row.refused.clone().unwrap_or_default()])
         .collect();
     let mut text = table(&["fault", "accused", "why", "refused"], &rows);
+    text.push_str(&unsearched);
     for held in &printed.requests {
         text.push_str(&format!("\nreceipt {} of {} is not what was asked for: {}", held.receipt, held.node, held.what));
         if let Some(deadline) = held.deadline {
@@ -152,4 +206,69 @@ fn describe(printed: &Printed) -> String {
         text.push_str("\nthe chain would take every proof; nothing was sent");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use attribution::epoch::node_root;
+    use chain_bridge::registry::event::{Event, Logged};
+    use types::{amount::Amount, operator::NodeRoot, time::BlockRef};
+
+    use super::*;
+
+    const NODE: Address = Address([4; 20]);
+
+    /// Books in which `NODE` posted the root of no receipts, said to be `count`, in epochs 1 and 2.
+    fn books(count: u64) -> State {
+        let mut state = State::default();
+        let mut log = 0;
+        for epoch in [1, 2] {
+            let NodeRoot { receipts, fees, .. } = node_root(NODE, epoch, &[]).unwrap();
+            for event in [
+                Event::EpochOpened { epoch, opened_at: 10, accepts_until: 15, payout_from: 25 },
+                Event::NodeRootSubmitted { epoch, node: NODE, receipts, count, fees, block: 100 },
+            ] {
+                let block = BlockRef { number: 100, hash: Hash32::ZERO };
+                state.apply(&Logged { block, time: 12, transaction: Hash32::ZERO, log, event }).unwrap();
+                log += 1;
+            }
+        }
+        state
+    }
+
+    #[test]
+    fn receipts_that_are_not_those_of_a_root_or_are_not_there_are_said_not_to_be_searched() {
+        let held = |places: &[(u64, Address)]| -> Rooted { places.iter().map(|place| (*place, vec![])).collect() };
+        let said = |places: &[(u64, Address)], count| unrooted(&books(count), &held(places)).join("; ");
+        assert_eq!(said(&[(1, NODE)], 3), "", "an epoch that the folder lacks is no part of it");
+        assert_eq!(said(&[(1, NODE), (2, NODE)], 3), "");
+        let other = Address([5; 20]);
+        let lacks = said(&[(1, other)], 3);
+        assert!(lacks.contains(&format!("epoch 1: node {NODE} has a root on the chain, and the folder none")), "{lacks}");
+        assert_eq!(said(&[(1, other)], 0), "", "a root over nothing covers nothing");
+        let mut wrong = State::default();
+        let block = BlockRef { number: 100, hash: Hash32::ZERO };
+        let opened = Event::EpochOpened { epoch: 1, opened_at: 10, accepts_until: 15, payout_from: 25 };
+        let root = Event::NodeRootSubmitted { epoch: 1, node: NODE, receipts: Hash32([9; 32]), count: 3, fees: Amount(9), block: 100 };
+        for (log, event) in (0..).zip([opened, root]) {
+            wrong.apply(&Logged { block, time: 12, transaction: Hash32::ZERO, log, event }).unwrap();
+        }
+        let changed = unrooted(&wrong, &held(&[(1, NODE)])).join("; ");
+        assert!(changed.contains("has another root on the chain than the folder's receipts give"), "{changed}");
+    }
+
+    #[test]
+    fn what_was_not_searched_is_not_said_to_be_as_it_must_be() {
+        let printed = |unsearched: &[&str]| Printed {
+            receipts: 3,
+            faults: vec![],
+            unsearched: unsearched.iter().map(|why| (*why).to_owned()).collect(),
+            is_provable: None,
+            requests: vec![],
+            transactions: vec![],
+        };
+        assert!(describe(&printed(&[])).contains("3 receipts and their payouts are as they must be"));
+        let told = describe(&printed(&["epoch 1: gone"]));
+        assert!(told.contains("not searched: epoch 1: gone") && !told.contains("as they must be"), "{told}");
+    }
 }

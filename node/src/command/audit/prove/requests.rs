@@ -26,6 +26,7 @@ use crate::{
     chain::Chained,
     command::{receipt, sent::Transaction},
     evidence::search::{Rooted, bodies_of},
+    words,
 };
 
 /// What was done about one posted receipt.
@@ -41,19 +42,22 @@ pub(super) struct Held {
     pub(super) deadline: Option<u64>,
 }
 
-/// Holds the requests of the clients' files against the posted receipts.
+/// Holds the requests of the clients' files against the posted receipts; also says which of them no posted receipt answers.
 pub(super) async fn hold(
     chain: &Chained,
     state: &State,
     posted: &Rooted,
     files: &[PathBuf],
     is_dry: bool,
-) -> anyhow::Result<(Vec<Held>, Vec<Transaction>)> {
-    let (mut held, mut sent) = (Vec::new(), Vec::new());
+) -> anyhow::Result<(Vec<Held>, Vec<String>, Vec<Transaction>)> {
+    let (mut held, mut unposted, mut sent) = (Vec::new(), Vec::new(), Vec::new());
     let bodies = bodies_of(posted);
     for file in files {
         let own = receipt::read(file)?;
         let id = own.request.document.id();
+        if !posted.values().flatten().any(|item| item.receipt.document.request == id) {
+            unposted.push(format!("{}: no receipt of the folder answers its request", words::path(file)));
+        }
         for ((epoch, node), items) in posted {
             for (index, item) in (0_u64..).zip(items).filter(|(_, item)| item.receipt.document.request == id) {
                 let body = &item.receipt.document;
@@ -80,7 +84,7 @@ pub(super) async fn hold(
             }
         }
     }
-    Ok((held, sent))
+    Ok((held, unposted, sent))
 }
 
 /// Until when the challenge about a receipt may be answered, if one is open.

@@ -19,6 +19,7 @@ use attribution::{
     parameters::{Parameters, WordTable},
     prompt::prompt_bytes,
     span::attribute,
+    transcript,
 };
 use serde::{Deserialize, Serialize};
 use types::{
@@ -37,7 +38,7 @@ use crate::{
     },
     data::read_bounded,
     facts::{ChainFacts, accounts},
-    output::{money, table},
+    output::{counted, money, table},
 };
 
 /// Largest file of parameters read: a table of 16,384 words takes half a megabyte.
@@ -84,6 +85,8 @@ pub(super) struct Reattributed {
     reattributed: u64,
     /// Of these, the ones whose spans, masks or weight differ.
     changed: u64,
+    /// Receipts whose bundle is at hand and holds another question, answer or manifest than they commit to: left as they were paid.
+    unlike: u64,
     accounts: Vec<Row>,
 }
 
@@ -121,6 +124,7 @@ pub(super) async fn run(
         receipts: 0,
         reattributed: 0,
         changed: 0,
+        unlike: 0,
         accounts: Vec::new(),
     };
     let (mut indexes, mut sums) = (BTreeMap::new(), BTreeMap::new());
@@ -136,9 +140,13 @@ pub(super) async fn run(
                 found.receipts += 1;
                 let is_paid = !before.unpaid.iter().any(|unpaid| unpaid.node == *node && unpaid.receipt == place);
                 let hash = item.receipt.document.hash();
-                let Some(bundle) = bundles.get(&hash).filter(|_| is_paid) else { continue };
-                let index = index(context, &mut indexes, bundle, asked.texts.as_deref()).await?;
-                found.changed += u64::from(redo(item, bundle, index, parameters).with_context(|| format!("receipt {hash}"))?);
+                let Some(path) = bundles.get(&hash).filter(|_| is_paid) else { continue };
+                let Some(bundle) = own(path, hash)? else {
+                    found.unlike += 1;
+                    continue;
+                };
+                let index = index(context, &mut indexes, &bundle, asked.texts.as_deref()).await?;
+                found.changed += u64::from(redo(item, &bundle, index, parameters).with_context(|| format!("receipt {hash}"))?);
                 found.reattributed += 1;
             }
         }
@@ -146,8 +154,9 @@ pub(super) async fn run(
     }
     ensure!(
         found.reattributed > 0,
-        "none of the {} receipts has its bundle at hand, and an export holds no texts: name a folder with bundles by --bundles",
-        found.receipts
+        "none of the {} receipts has its bundle at hand ({} have one with another text), and an export holds no texts: name a folder with bundles by --bundles",
+        found.receipts,
+        found.unlike
     );
     found.accounts = sums.into_iter().map(|(account, (paid, would_be))| row(account, paid, would_be)).collect();
     Ok(found)
@@ -216,17 +225,26 @@ fn read_set(path: &Path, id: u32) -> anyhow::Result<Parameters> {
     Ok(Parameters::new(set.id, set.m, set.theta, set.unknown, table.with_context(|| path.display().to_string())?))
 }
 
-/// Every bundle of a folder, by its receipt's hash; files that are none are passed over.
-fn read_bundles(folder: &Path) -> anyhow::Result<BTreeMap<Hash32, Bundle>> {
+/// The bundle in a file, if it is of this receipt and its texts lead there: whoever made the folder could have put any beside it.
+fn own(path: &Path, receipt: Hash32) -> anyhow::Result<Option<Bundle>> {
+    let bundle = receipt::read(path)?;
+    let is_own = bundle.receipt.document.hash() == receipt && transcript::check(&bundle).is_ok();
+    Ok(is_own.then_some(bundle))
+}
+
+/// The files of bundles in a folder, by their receipts' hashes; files that are none are passed over. They are read again when they are needed: a folder may
+/// hold more of them than memory.
+fn read_bundles(folder: &Path) -> anyhow::Result<BTreeMap<Hash32, PathBuf>> {
     let entries = fs::read_dir(folder)
         .with_context(|| format!("{}: cannot be read; --bundles names the folder with the receipts' files", folder.display()))?;
     let mut found = BTreeMap::new();
-    for entry in entries.take(BUNDLES_MAX) {
+    for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json")
             && let Ok(bundle) = receipt::read(&path)
         {
-            found.insert(bundle.receipt.document.hash(), bundle);
+            found.insert(bundle.receipt.document.hash(), path);
+            ensure!(found.len() <= BUNDLES_MAX, "{} holds more than {BUNDLES_MAX} bundles: name a folder with fewer", folder.display());
         }
     }
     Ok(found)
@@ -243,6 +261,12 @@ pub(super) fn describe(found: &Reattributed) -> String {
         vec![row.account.to_string(), money(row.paid_wei), money(row.would_be_wei), format!("{}{amount}", difference.0)]
     };
     text.push_str(&table(&["account", "shares", "would be", "difference"], &found.accounts.iter().map(cells).collect::<Vec<_>>()));
+    if found.unlike > 0 {
+        text.push_str(&format!(
+            "\n{} with a bundle of another text stand as they were paid",
+            counted(usize::try_from(found.unlike).unwrap_or(usize::MAX), "receipt")
+        ));
+    }
     text.push_str("\nVerbatim matches are not causes. Receipts whose bundle is not at hand stand as they were paid.");
     text
 }
@@ -274,6 +298,26 @@ mod tests {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains("set.json") && error.contains(says), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_bundle_with_another_text_is_not_its_receipts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.json");
+        let whole = include_str!("../../../../../tests/fixtures/bundles/honest-two-datanets.json");
+        let bundle = Bundle::from_json(whole.as_bytes()).unwrap();
+        let hash = bundle.receipt.document.hash();
+        let mut changed = bundle.clone();
+        changed.answer.push_str(" And more.");
+        let mut asked = bundle.clone();
+        asked.messages.truncate(1);
+        for (bundle, is_own) in [(&bundle, true), (&changed, false), (&asked, asked == bundle)] {
+            fs::write(&path, bundle.to_json()).unwrap();
+            assert_eq!(read_bundles(folder.path()).unwrap().get(&hash), Some(&path));
+            assert_eq!(own(&path, hash).unwrap().is_some(), is_own);
+        }
+        fs::write(&path, bundle.to_json()).unwrap();
+        assert_eq!(own(&path, Hash32::ZERO).unwrap(), None, "the file was replaced meanwhile");
     }
 
     #[test]

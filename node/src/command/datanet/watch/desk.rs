@@ -85,6 +85,11 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Whether the answer was searched, and what was found proved as far as it could be.
+    pub(super) const fn is_done(&self) -> bool {
+        self.problem.is_none()
+    }
+
     /// For people.
     pub(super) fn describe(&self) -> String {
         let row = |fault: &Fault| {

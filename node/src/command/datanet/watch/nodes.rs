@@ -50,6 +50,8 @@ pub(super) struct Shown {
     pub(super) withheld: Vec<(Hash32, String)>,
     /// How many are not open.
     pub(super) closed: usize,
+    /// Why not all transcripts were asked for: the connection broke off, or the node would not go on.
+    pub(super) broken_off: Option<String>,
 }
 
 /// How long a root over so many receipts may take.
@@ -77,13 +79,16 @@ pub(super) async fn shown(
         let items = receipts(&connection, epoch, root.count).await?;
         let facts = RootFacts { receipts: root.receipts, count: root.count, fees: root.fees, block: root.block };
         check_root(domains, epoch, node, &facts, &items)?;
+        let nameless = nameless(&items);
         let (wanted, closed) = wanted(items, datanet);
         let mut shown = Shown { closed, ..Shown::default() };
         if let Err(error) = transcripts(&connection, domains, epoch, &wanted, &mut shown).await {
             let (done, why) = (shown.bundles.len() + shown.withheld.len(), format!("{error:#}"));
             let rest = wanted.values().skip(done).map(|receipt| (receipt.document.hash(), why.clone()));
             shown.withheld.extend(rest);
+            shown.broken_off = Some(why);
         }
+        shown.withheld.extend(nameless);
         anyhow::Ok(shown)
     };
     let shown = timeout(patience(root.count), fetching).await;
@@ -114,6 +119,15 @@ fn wanted(items: Vec<ReceiptItem>, datanet: AssetId) -> (BTreeMap<u64, Signed<Re
     let declaring = (0..).zip(items).filter(|(_, item)| declares(item));
     let (open, closed): (Vec<_>, Vec<_>) = declaring.partition(|(_, item)| item.receipt.document.class == Class::Open);
     (open.into_iter().map(|(place, item)| (place, item.receipt)).collect(), closed.len())
+}
+
+/// The open receipts that bill and name as their manifest what is none: which Datanets they declare nobody can tell.
+fn nameless(items: &[ReceiptItem]) -> Vec<(Hash32, String)> {
+    let bills = |item: &&ReceiptItem| item.receipt.document.reason.is_billable() && item.receipt.document.class == Class::Open;
+    let nameless = items.iter().filter(bills).filter(|item| item.manifest().is_none());
+    nameless
+        .map(|item| (item.receipt.document.hash(), "what it names as its manifest is none, so it declares nothing".to_owned()))
+        .collect()
 }
 
 /// Fetches the transcripts at the places wanted; what came before an error stands.

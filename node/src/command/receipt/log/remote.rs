@@ -131,14 +131,18 @@ impl Remote {
         };
         let Some(ranges) = consistency_ranges(old, size) else {
             bail!(
-                "the witness {self} has cosigned a head of {old} entries, the log shows {size}: it shows an old head here, or entries were taken back"
+                "the witness {self} says that it cosigned a head of {old} entries, the log shows {size}: it shows an old head here, entries were taken back, or the witness lies: it shows no signature"
             );
         };
         let proof = log.tiles(size, &ranges).await?.consistency(old)?;
         match self.add(&ask(old, proof)).await? {
             Said::Cosigned(lines) => Ok(lines),
             Said::Last(last) if last == old => {
-                bail!("THE LOG FORKED: the witness {self} has cosigned another head of {old} entries than this one")
+                // Its word, and no signed head: who is accused is not to be decided by it.
+                bail!(
+                    "the witness {self} says that it cosigned another head of {old} entries than the log shows here: either THE LOG FORKED or the witness lies. It shows no signature; \
+                     ask another one, and whoever has that head for it"
+                )
             }
             Said::Last(last) => bail!("the witness {self} cosigned a head of {last} entries meanwhile: ask again"),
         }

@@ -230,6 +230,33 @@ fn text_that_changes_under_an_index_is_not_attributed_and_its_segment_is_built_a
 }
 
 #[test]
+fn rows_that_change_under_an_index_are_read_again_too() {
+    let (place, locals) = (Place::new(), contributions(2));
+    let plan = plan_of(&locals);
+    let indexes = Arc::new(place.indexes());
+    let (index, _) = open(&indexes, &plan, &locals).unwrap();
+    let segment = &index.datanets()[0].segments()[0];
+    // Where its rows begin: behind the header, the text with what a window needs, and a record for each contribution.
+    let rows = 4_096 + (segment.text().len() + 256).next_multiple_of(64) + (76 * locals.len()).next_multiple_of(64);
+    let beyond = vec![0xff; 4 * segment.documents().len()];
+    let manifest = Manifest { assets: vec![], split: SplitTable::default(), index: index.root(), parameters: 1, datanets: vec![] };
+    let served = Offer { manifest, index: Arc::new(index), adapter: None, indexes: Arc::clone(&indexes) };
+    let answer = format!("It reads: {}.", locals[0].documents[0].text());
+    assert!(!evidence::attribute(&served, b"", &answer).unwrap().0.spans.is_empty());
+
+    let path = place.folder().join(plan.segments[0].id.file_name());
+    let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(rows as u64)).unwrap();
+    file.write_all(&beyond).unwrap();
+    drop(file);
+    let refused = evidence::attribute(&served, b"", &answer).unwrap_err();
+    assert!(refused.to_string().contains("has changed under the search"), "{refused:#}");
+    assert_eq!(indexes.take_suspects(), BTreeSet::from([plan.segments[0].id]), "nothing is answered from it before it is read whole");
+    let (_, made) = open(&indexes, &plan, &locals).unwrap();
+    assert!(made.built == [0] && made.set_aside[0].contains("section documents"), "{made:?}");
+}
+
+#[test]
 fn a_build_that_is_broken_off_goes_on_and_leaves_nothing_unfinished() {
     let (place, locals) = (Place::new(), contributions(2));
     let plan = plan_of(&locals);
