@@ -6,6 +6,8 @@
 
 #[path = "settlement/availability.rs"]
 mod availability;
+#[path = "settlement/checked.rs"]
+mod checked;
 #[path = "settlement/faults.rs"]
 mod faults;
 #[path = "settlement/payouts.rs"]

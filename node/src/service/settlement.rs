@@ -500,7 +500,13 @@ impl Settling {
     }
 
     /// A node's receipts of an epoch, from itself, checked against its root.
-    async fn receipts_of(&self, state: &State, node: Address, epoch: u64, root: &SubmittedRoot) -> anyhow::Result<Vec<ReceiptItem>> {
+    pub(super) async fn receipts_of(
+        &self,
+        state: &State,
+        node: Address,
+        epoch: u64,
+        root: &SubmittedRoot,
+    ) -> anyhow::Result<Vec<ReceiptItem>> {
         let mut items = Vec::new();
         if node == self.account.address() {
             while u64::try_from(items.len())? < root.count {
@@ -520,7 +526,7 @@ impl Settling {
     }
 
     /// A connection to an operator's node, where its ad says that it answers.
-    async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
+    pub(super) async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
         let operator = state.operator(account).context("not an operator")?;
         let ads = self.overlay.ads().await?;
         let ad = ads
@@ -591,7 +597,7 @@ pub async fn ask_once(stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
 }
 
 /// The bytes that answer one question on a stream of its own.
-async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
     answer_of(connection.open_stream().await?, &ask).await
 }
 
