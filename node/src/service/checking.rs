@@ -7,6 +7,7 @@
 //! By the latest block. A branch on which another beacon is stored begins the round anew, unless it was sealed: what was sealed is shown or nothing is. Cost of a check: a
 //! transcript of some 10 kB and one search of the index; of an epoch: two transactions of about 60,000 gas, and for one node of all two more.
 
+pub mod draws;
 pub mod kept;
 mod look;
 
@@ -27,7 +28,7 @@ use chain_bridge::{
     client::checks::ORIGIN_BLOCKS,
     registry::{State, check::Board},
 };
-use futures::StreamExt as _;
+use futures::future::join_all;
 use inference::engine::EngineHandle;
 use tokio::{sync::RwLock, time::MissedTickBehavior};
 use types::{
@@ -233,13 +234,16 @@ impl Checking {
     /// Fetches the receipts under some roots, and draws.
     async fn fetch(&self, state: &Arc<State>, epoch: u64, facts: &Facts<'_>, held: &mut Held, nodes: Vec<Address>) {
         let Some(beacon) = facts.beacon else { return };
-        let roots = state.epoch(epoch).map(|epoch| &epoch.roots);
-        let fetching =
-            nodes.into_iter().filter_map(|node| Some((node, *roots?.get(&node)?))).take(FETCHES).map(|(node, root)| async move {
-                let items = self.settling.receipts_of(state, node, epoch, &root).await;
+        let Some(times) = state.epoch(epoch) else { return };
+        let mut fetching = Vec::new();
+        for node in nodes.into_iter().take(FETCHES) {
+            let Some(root) = times.roots.get(&node) else { continue };
+            fetching.push(async move {
+                let items = self.settling.receipts_of(state, node, epoch, root).await;
                 (node, items.map(|items| items.iter().map(|item| item.receipt.document.hash()).collect::<Vec<Hash32>>()))
             });
-        let fetched: Vec<_> = futures::stream::iter(fetching).buffer_unordered(FETCHES).collect().await;
+        }
+        let fetched = join_all(fetching).await;
         for (node, receipts) in fetched {
             match receipts {
                 Ok(receipts) => {
@@ -337,7 +341,7 @@ fn stakes(state: &State, board: Option<&Board>) -> anyhow::Result<Operators> {
 /// What somebody else did before is done.
 fn done<T>(what: &'static str, epoch: u64, sent: Result<T, ChainError>) -> anyhow::Result<()> {
     match sent {
-        Ok(_) => tracing::info!(epoch, what),
+        Ok(_) => tracing::info!(epoch, "{what}"),
         Err(error @ ChainError::Reverted { .. }) => tracing::debug!(epoch, %error, "somebody was faster, or it was too early"),
         Err(error) => return Err(error.into()),
     }
