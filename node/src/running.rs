@@ -73,7 +73,7 @@ use crate::{
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
         receipt_log::{self, ReceiptLog},
         repair::{Mending, QUESTIONS_MAX, seek_records},
-        settlement::{Settling, own::OwnRoots, trees::Trees},
+        settlement::{Settling, own::OwnRoots, sealed::NoDraws, trees::Trees},
         storage::Serving as StorageService,
         upkeep::{self, Upkeep},
     },
@@ -284,6 +284,7 @@ impl Node {
             notes: std::sync::Mutex::default(),
             trees: Trees::default(),
             own_roots: OwnRoots::default(),
+            draws: Arc::new(NoDraws),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
         let willing = match (&engine, config.willing_to_lose) {

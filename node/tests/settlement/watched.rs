@@ -54,8 +54,15 @@ fn index() -> Index {
     Index::new(vec![Arc::new(datanet)]).unwrap()
 }
 
-/// An answer that quotes the contribution, as the node would have attributed it, but for `change`.
+/// An answer that quotes the contribution, as the node would have attributed it, but for `change`; kept.
 async fn answered(node: &Operator, payer: &Account, nonce: u64, class: Class, change: impl FnOnce(&mut Receipt)) -> Bundle {
+    let bundle = made(node, payer, nonce, class, change).await;
+    node.books.keep_receipt(&bundle, &bundle.lane, &bundle.voucher).unwrap();
+    bundle
+}
+
+/// The same, kept nowhere.
+pub(super) async fn made(node: &Operator, payer: &Account, nonce: u64, class: Class, change: impl FnOnce(&mut Receipt)) -> Bundle {
     let (index, parameters) = (index(), Parameters::builtin(1).unwrap());
     let mut bundle = bundle(node, payer, nonce, FEE, node.client().latest().await.unwrap().block);
     let version = AssetVersion { asset: AssetId(3), version: 1 };
@@ -81,12 +88,11 @@ async fn answered(node: &Operator, payer: &Account, nonce: u64, class: Class, ch
     bundle.request = Signed::new(payer, &bundle.domains, request);
     bundle.voucher = Signed::new(payer, &bundle.domains, voucher);
     bundle.receipt = Signed::new(&node.account, &bundle.domains, receipt);
-    node.books.keep_receipt(&bundle, &bundle.lane, &bundle.voucher).unwrap();
     bundle
 }
 
 /// Submits a root over all these receipts, the only ones of the node's books; gives its epoch.
-async fn post(node: &Operator, bundles: &[Bundle]) -> u64 {
+pub(super) async fn post(node: &Operator, bundles: &[Bundle]) -> u64 {
     let epoch = node.client().submission_epoch().await.unwrap();
     let receipts: Vec<_> = bundles.iter().map(|bundle| bundle.receipt.clone()).collect();
     let (root, seen) = (node_root(node.address(), epoch, &receipts).unwrap(), u64::try_from(bundles.len()).unwrap());
