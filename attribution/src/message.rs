@@ -15,7 +15,13 @@ use types::{
     receipt::Receipt,
 };
 
-use crate::{epoch::replay::Line, transcript::Transcript};
+use crate::{
+    epoch::replay::Line,
+    transcript::{
+        Transcript,
+        ask::{Shown, TranscriptAsk, Withheld},
+    },
+};
 
 /// Largest question.
 pub const ASK_BYTES_MAX: usize = 1 << 10;
@@ -71,6 +77,8 @@ pub enum Ask {
         /// First place wanted.
         from: u64,
     },
+    /// The sealed transcript of one of the asked node's answers, for its client or a checker who was drawn.
+    Sealed(Box<Signed<TranscriptAsk>>),
 }
 
 /// A receipt with what its split needs. One that may be billed comes with both bodies, as it would have to on the chain; another may leave them out.
@@ -131,6 +139,10 @@ pub enum Reply {
     Lines(Vec<Line>),
     /// A page of transcripts, one for each receipt from the place asked for on; empty past the end.
     Transcripts(Vec<Transcript>),
+    /// A sealed transcript with its key, for who asked.
+    Sealed(Box<Shown>),
+    /// No sealed transcript, and why.
+    Withheld(Withheld),
 }
 
 /// Why bytes are not a message.

@@ -21,6 +21,7 @@ pub mod own;
 mod proofs;
 mod relay;
 mod report;
+pub mod sealed;
 mod standing;
 mod stretches;
 pub mod transcripts;
@@ -132,6 +133,8 @@ pub struct Settling {
     pub trees: trees::Trees,
     /// This node's roots that are asked about.
     pub own_roots: own::OwnRoots,
+    /// Who was drawn to check answers.
+    pub draws: Arc<dyn sealed::Draws>,
 }
 
 /// What a payout tree was built from.
@@ -165,7 +168,7 @@ impl Settling {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
-        let (mut relayed, mut forgotten, mut posting) = (None, None, JoinSet::new());
+        let (mut relayed, mut forgotten, mut looked, mut posting) = (None, None, None, JoinSet::new());
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -195,6 +198,9 @@ impl Settling {
             }
             if let Err(error) = self.forget_payouts(&snapshot, &mut forgotten).await {
                 tracing::warn!(error = format!("{error:#}"), "old payouts stay on disk");
+            }
+            if let Err(error) = self.forget_texts(&snapshot, &mut looked) {
+                tracing::warn!(error = format!("{error:#}"), "sealed answers that nobody can check any more stay on disk");
             }
             if let Err(error) = self.relay(&snapshot, &mut relayed).await {
                 tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
@@ -250,6 +256,10 @@ impl Settling {
             Ask::ReceiptsOf { node, epoch, from } if node == self.account.address() => self.own_receipts(epoch, from).map(Reply::Receipts),
             Ask::ReceiptsOf { node, epoch, from } => self.fetched_page(epoch, node, from).map(Reply::Receipts),
             Ask::Transcripts { epoch, from } => self.own_transcripts(epoch, from).await.map(Reply::Transcripts),
+            Ask::Sealed(asked) => Ok(match self.sealed_transcript(&asked)? {
+                Ok(shown) => Reply::Sealed(Box::new(shown)),
+                Err(why) => Reply::Withheld(why),
+            }),
             Ask::Lines { epoch, line, part } => self.own_lines(epoch, line, part).await.map(Reply::Lines),
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");

@@ -12,7 +12,6 @@ use attribution::{
 };
 use chain_bridge::registry::State;
 use types::{
-    encoding::Document as _,
     id::{AssetVersion, Hash32},
     manifest::Manifest,
     quote::Class,
@@ -26,7 +25,7 @@ use crate::{
         attribution as provable,
         search::{Found, bill_faults, lane_fault},
     },
-    service::settlement::ask_bytes,
+    service::settlement::{ask_bytes, sealed::fetch_sealed},
 };
 
 /// Proofs of one receipt that are sent: the first takes stake, the others void what nobody is to be paid for.
@@ -59,7 +58,7 @@ impl Checking {
         let item = if place < items.len() { items.swap_remove(place) } else { bail!("its root covers fewer receipts now") };
         let bundle = match item.receipt.document.class {
             Class::Open => self.published(state, epoch, drawn, &item).await?,
-            Class::Checked => bail!("its class is checked, and its node hands transcripts of that class to nobody yet"),
+            Class::Checked => self.sealed(state, epoch, drawn, &item).await?,
             Class::Sealed => return Ok(Looked::unable("its class is sealed: nobody but the client sees it".to_owned())),
         };
         let Some(index) = self.index(&bundle.manifest).await else {
@@ -88,6 +87,15 @@ impl Checking {
             _ => bail!("it answered something else than transcripts"),
         };
         Ok(transcript.read(&item.receipt, &self.settling.deployment.domains())?)
+    }
+
+    /// The bundle of a checked answer, from its node, which reckons by itself that this one was drawn.
+    async fn sealed(&self, state: &State, epoch: u64, drawn: &Drawn, item: &ReceiptItem) -> anyhow::Result<Bundle> {
+        let (account, domains) = (&self.settling.account, self.settling.deployment.domains());
+        let (client, connection) = self.settling.connect(state, drawn.node).await?;
+        let fetched = fetch_sealed(&connection, account, &domains, epoch, &item.receipt).await;
+        client.close(p2p::stream::code::SHUTDOWN).await;
+        Ok(fetched?)
     }
 
     /// The index over a manifest's Datanets: as this node answers under it, or put together from what it answers under.
