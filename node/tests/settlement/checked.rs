@@ -147,14 +147,18 @@ async fn nodes_that_are_drawn_check_one_another_agree_on_what_is_right_and_prove
         let own = node.seed.node_id();
         node.overlay.wait_ads(|ads| others.iter().all(|other| *other == own || knows(*other, ads)), WAIT).await.unwrap();
     }
-    let staked = stake(&answering.state().await);
+    let before = answering.state().await;
+    let staked = stake(&before);
     let epoch = post(&answering, &own).await;
     assert_eq!(post(&second, std::slice::from_ref(&other)).await, epoch);
     let times = until("the epoch is open", async || third.state().await.epoch(epoch).cloned()).await;
     skip_to(&third, times.accepts_until).await;
 
     // The L1 goes on when the beacon is announced.
-    let announced = async || is_board(&third.state().await, epoch, |_| true).then_some(());
+    let announced = async || {
+        let state = third.state().await;
+        is_board(&state, epoch, |_| true).then_some(())
+    };
     until("somebody announces the beacon", announced).await;
     devnet.advance_l1(ORIGIN_BLOCKS).await.unwrap();
     let checkers = [liar, second.address(), third.address()];
