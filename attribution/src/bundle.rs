@@ -87,6 +87,28 @@ fn is_none(options: &Body) -> bool {
 }
 
 impl Bundle {
+    /// What is left of it without question and answer: what settles the answer and proves what was billed, and nothing that was said. The salted roots stay in the receipt.
+    #[must_use]
+    pub fn without_text(&self) -> Self {
+        Self {
+            options: Body::default(),
+            messages: Vec::new(),
+            prompt_salt: Hash32::ZERO,
+            answer: String::new(),
+            answer_salt: Hash32::ZERO,
+            continued: Vec::new(),
+            token_ids: Vec::new(),
+            openings: Vec::new(),
+            fingerprints: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is one without question and answer: each answer that is billed has a token.
+    pub const fn is_without_text(&self) -> bool {
+        self.token_ids.is_empty() && self.messages.is_empty()
+    }
+
     /// Whose signature the request must bear: the session key's if it does bear it, else the client's own.
     pub fn request_signer(&self) -> Address {
         let session = self.session.filter(|session| self.request.verify(&self.domains, *session).is_ok());

@@ -17,7 +17,10 @@ use types::{
 
 use crate::{
     epoch::replay::Line,
-    transcript::{TRANSCRIPTS_PAGE, Transcript},
+    transcript::{
+        TRANSCRIPTS_PAGE, Transcript,
+        ask::{Shown, TranscriptAsk, Withheld},
+    },
 };
 
 /// Largest question.
@@ -74,6 +77,8 @@ pub enum Ask {
         /// First place wanted.
         from: u64,
     },
+    /// The sealed transcript of one of the asked node's answers, for its client or a checker who was drawn.
+    Sealed(Box<Signed<TranscriptAsk>>),
 }
 
 /// A receipt with what its split needs. One that may be billed comes with both bodies, as it would have to on the chain; another may leave them out.
@@ -134,6 +139,10 @@ pub enum Reply {
     Lines(#[serde(deserialize_with = "read_list::<_, _, LINES_PAGE>")] Vec<Line>),
     /// A page of transcripts, one for each receipt from the place asked for on; empty past the end.
     Transcripts(#[serde(deserialize_with = "read_list::<_, _, TRANSCRIPTS_PAGE>")] Vec<Transcript>),
+    /// A sealed transcript with its key, for who asked.
+    Sealed(Box<Shown>),
+    /// No sealed transcript, and why.
+    Withheld(Withheld),
 }
 
 /// Why bytes are not a message.

@@ -1,7 +1,12 @@
-//! What a node shows of an answer beside its receipt: everything where the client asked in the class `open`, nothing else (PROTOCOL section 4).
+//! What a node shows of an answer beside its receipt (PROTOCOL section 4): everything to everybody where the client asked in the class `open`; in the class `checked` the
+//! same, sealed ([`sealed`]) and wrapped ([`wrap`]) for its client and for those whom the chain drew to check it ([`ask`]); else nothing.
 //!
 //! A transcript is the answer's bundle: question, answer, salts and openings, so that whoever has it checks the receipt as the client can. It is asked for
 //! by its receipt's place among its node's receipts of an epoch, a page at a time. A bundle is some 10 kB of JSON: about 25 in a page of [`PAGE_BYTES`].
+
+pub mod ask;
+pub mod sealed;
+pub mod wrap;
 
 use serde::{Deserialize, Serialize};
 use types::{
@@ -86,11 +91,7 @@ impl Transcript {
             Self::Closed => return Err(TranscriptError::Closed),
             Self::TooLong(bytes) => return Err(TranscriptError::TooLong(*bytes)),
         };
-        let bundle = Bundle::from_json(bytes)?;
-        if bundle.receipt != *receipt || bundle.domains != *domains {
-            return Err(TranscriptError::Foreign { expected: receipt.document.hash(), got: bundle.receipt.document.hash() });
-        }
-        check(&bundle).map(|()| bundle)
+        read(bytes, receipt, domains)
     }
 
     /// Bytes that it takes of a page, about.
@@ -100,6 +101,15 @@ impl Transcript {
             Self::Closed | Self::TooLong(_) => 1,
         }
     }
+}
+
+/// The bundle of `receipt` from its JSON.
+fn read(bytes: &[u8], receipt: &Signed<Receipt>, domains: &Domains) -> Result<Bundle, TranscriptError> {
+    let bundle = Bundle::from_json(bytes)?;
+    if bundle.receipt != *receipt || bundle.domains != *domains {
+        return Err(TranscriptError::Foreign { expected: receipt.document.hash(), got: bundle.receipt.document.hash() });
+    }
+    check(&bundle).map(|()| bundle)
 }
 
 /// Whether question, answer and manifest lead to the receipt's roots. Weights are part of the answer's root: a node that weighs falsely shows a text that does not

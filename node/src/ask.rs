@@ -7,6 +7,7 @@
 mod attempt;
 mod attempts;
 mod kept;
+pub mod key;
 mod recall;
 mod resume;
 mod talk;

@@ -1,10 +1,12 @@
 //! What a node must not forget: requests begun, what each lane stands at, receipts signed, and which of them were posted.
 //!
 //! Every change is durable before the call returns; a receipt and the lane it moves are written in one step, so a crash leaves both or
-//! neither. Size: about 1.5 KB per request begun, 700 bytes per lane, one bundle (about 10 KB) per receipt.
+//! neither. Size: about 1.5 KB per request begun, 700 bytes per lane, one bundle (about 10 KB) per receipt; of answers that are not open the bundle is
+//! without question and answer (3 KB), and those of the class `checked` lie beside it sealed ([`texts`]) for as long as they may be checked.
 
 pub mod log;
 pub mod roots;
+pub mod texts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +26,10 @@ use types::{
     voucher::{Lane, Voucher},
 };
 
-use self::roots::{RootError, Roots};
+use self::{
+    roots::{RootError, Roots},
+    texts::Text,
+};
 
 const REQUESTS: &str = "requests";
 const LANES: &str = "lanes";
@@ -351,6 +356,10 @@ impl Books {
 
     /// Keeps a signed receipt with its evidence and its entry in the log, and moves its lane, in one step.
     pub fn keep_receipt(&self, bundle: &Bundle, lane: &Signed<Lane>, voucher: &Signed<Voucher>) -> Result<u64, BooksError> {
+        self.keep(bundle, lane, voucher, None)
+    }
+
+    fn keep(&self, bundle: &Bundle, lane: &Signed<Lane>, voucher: &Signed<Voucher>, text: Option<&Text>) -> Result<u64, BooksError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.mark(SIGNED)?;
         let collected = self.lane(lane.document.id())?.map_or(Amount::ZERO, |record| record.collected);
@@ -361,15 +370,22 @@ impl Books {
         let (request, attempt) = (receipt.request, request_key(receipt.request, receipt.attempt));
         let outcome = serde_json::to_vec(&Outcome::Billed(number)).map_err(to_json)?;
         let logged = receipt.hash();
+        let sealed = text.map(|text| self.with_text(number, receipt, text)).transpose()?;
         let (bundle, record) = (serde_json::to_vec(bundle).map_err(to_json)?, serde_json::to_vec(&record).map_err(to_json)?);
-        self.records.put_all(&[
-            (RECEIPTS, &number.to_be_bytes(), &bundle),
-            (log::ENTRIES, &number.to_be_bytes(), &logged.0),
-            (LANES, &lane.document.id().0, &record),
-            (BILLED, &request.0, &billed.to_be_bytes()),
+        let (id, lane_id, billed, next) = (number.to_be_bytes(), lane.document.id(), billed.to_be_bytes(), (number + 1).to_be_bytes());
+        let mut records: Vec<(&str, &[u8], &[u8])> = vec![
+            (RECEIPTS, &id, &bundle),
+            (log::ENTRIES, &id, &logged.0),
+            (LANES, &lane_id.0, &record),
+            (BILLED, &request.0, &billed),
             (OUTCOMES, &attempt, &outcome),
-            (MARKS, SIGNED, &(number + 1).to_be_bytes()),
-        ])?;
+            (MARKS, SIGNED, &next),
+        ];
+        records.extend(sealed.iter().flatten().map(|(table, key, value)| (*table, &key[..], &value[..])));
+        self.records.put_all(&records)?;
+        if text.is_some() {
+            self.make_room(texts::BYTES_MAX)?;
+        }
         Ok(number)
     }
 

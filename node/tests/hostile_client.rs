@@ -7,6 +7,8 @@
 
 #[path = "hostile_client/beginnings.rs"]
 mod beginnings;
+#[path = "hostile_client/checked.rs"]
+mod checked;
 #[path = "hostile_client/cut_off.rs"]
 mod cut_off;
 #[path = "hostile_client/fast.rs"]

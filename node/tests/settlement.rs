@@ -6,6 +6,8 @@
 
 #[path = "settlement/availability.rs"]
 mod availability;
+#[path = "settlement/checked.rs"]
+mod checked;
 #[path = "settlement/faults.rs"]
 mod faults;
 #[path = "settlement/payouts.rs"]
@@ -16,6 +18,8 @@ mod questions;
 mod receipt_log;
 #[path = "settlement/reorg.rs"]
 mod reorg;
+#[path = "settlement/sealed.rs"]
+mod sealed;
 #[path = "settlement/watched.rs"]
 mod watched;
 #[path = "settlement/world.rs"]
@@ -37,7 +41,7 @@ use node::{
     books::Books,
     chain::Chained,
     payouts::Payouts,
-    service::settlement::{Settling, own::OwnRoots, trees::Trees},
+    service::settlement::{Settling, own::OwnRoots, sealed::NoDraws, trees::Trees},
 };
 use p2p::{
     identity::NodeSeed,
@@ -131,6 +135,7 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         notes: std::sync::Mutex::default(),
         trees: Trees::default(),
         own_roots: OwnRoots::default(),
+        draws: Arc::new(NoDraws),
     });
     let running = tokio::spawn(settling.run(0));
 

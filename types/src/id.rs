@@ -102,6 +102,10 @@ id!(
     /// A node's ed25519 public key: its libp2p peer id, its iroh endpoint id and its certificate key.
     NodeId, 32, "", "a node id"
 );
+id!(
+    /// An X25519 public key: what a transcript's key is wrapped for.
+    ExchangeKey, 32, "", "an exchange key"
+);
 
 impl BlobId {
     /// The name of `bytes`.

@@ -132,6 +132,11 @@ impl Account {
         zeroize::Zeroizing::new(self.0.to_bytes().into())
     }
 
+    /// A secret that follows from this one, for one purpose that no other key has: BLAKE3's derivation under `purpose`. It tells nothing of the account's own.
+    pub fn derived(&self, purpose: &'static str) -> zeroize::Zeroizing<[u8; 32]> {
+        zeroize::Zeroizing::new(blake3::derive_key(purpose, &*self.to_bytes()))
+    }
+
     /// The account's address.
     pub fn address(&self) -> Address {
         address_of(self.0.verifying_key())

@@ -170,7 +170,9 @@ fn tests(command: &mut Command) -> Result<Count> {
 }
 
 fn vectors() -> Result<()> {
-    for name in ["make_vectors.py", "make_storage_vectors.py", "make_sampler_vectors.py", "make_log_vectors.py"] {
+    for name in
+        ["make_vectors.py", "make_storage_vectors.py", "make_sampler_vectors.py", "make_log_vectors.py", "make_transcript_vectors.py"]
+    {
         let script = &format!("tests/fixtures/{name}");
         execute(python::packages(&python::VECTORS)?.script(script).arg("--check"))?;
     }

@@ -21,6 +21,7 @@
 //! A refusal may stand in place of any answer; after one nothing more comes and nothing is charged beyond the vouchers signed.
 //! A client whose connection broke takes the answer up with [`Resume`], on a stream of its own: `Resumed` stands in place of `Begun`, the tokens follow from
 //! the index it named. Where that is too late, it asks with [`Recall`] what became of the attempt. Behind `Padded` a node sends cells alone ([`super::padding`]).
+//! With `Exchange` before `Begin` a client of a checked answer has `Wrapped` before `Receipt`.
 //!
 //! Size: a token frame is about 16 bytes; a 256-token answer sends 256 of them, 6 vouchers of 245 bytes and one receipt.
 
@@ -34,7 +35,7 @@ use types::{
     amount::Amount,
     encoding::{Body, read_list},
     fingerprint::{FINGERPRINTS_MAX, Fingerprint},
-    id::{Address, Hash32, NodeId},
+    id::{Address, ExchangeKey, Hash32, NodeId},
     key::{Signed, Signed65},
     manifest::Manifest,
     options::{LOGPROBS_MAX, OPTIONS_BYTES_MAX},
@@ -99,6 +100,9 @@ pub enum FromClient {
     Resume(Box<Signed<Resume>>),
     /// Whatever the node sends on this stream from here on, it sends in cells ([`super::padding`]).
     Padded,
+    /// Before `Begin`: what the key of the transcript that the node keeps of a checked answer is to be wrapped for. It needs no signature: who begins the
+    /// answer knows all that the key opens.
+    Exchange(ExchangeKey),
 }
 
 /// Everything a node needs to answer.
@@ -174,6 +178,11 @@ pub enum FromNode {
     Resumed {
         /// Tokens of this attempt that the node has a voucher for: one for more that got lost is to be sent again.
         vouched: u32,
+    },
+    /// Before the receipt of a checked answer, to a client that gave an exchange key: the key of the transcript that the node keeps, wrapped for it.
+    Wrapped {
+        /// The wrap (ARCHITECTURE, P4).
+        wrap: Body,
     },
 }
 

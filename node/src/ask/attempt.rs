@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use attribution::bundle::Bundle;
+use attribution::{bundle::Bundle, transcript::wrap::ExchangeSecret};
 use inference::{
     proto::{
         draft::Cause,
@@ -14,11 +14,20 @@ use inference::{
     sampler::text_len,
 };
 use p2p::client::Connection;
-use types::{encoding::Document as _, key::Signed, quote::Quote, receipt::Reason, request::Request, text, voucher::Voucher};
+use types::{
+    encoding::{Body, Document as _},
+    key::Signed,
+    quote::{Class, Quote},
+    receipt::Reason,
+    request::Request,
+    text,
+    voucher::Voucher,
+};
 
 use super::{
     Asker, Candidate, Event, Question,
     kept::bundle_path,
+    key::ReceiptKey,
     resume::{Patience, TakenUp},
     talk::{Stop, Talk},
     unbilled::Expected,
@@ -179,6 +188,9 @@ impl Asker {
         if question.is_padded {
             talk.pad().await?;
         }
+        if request.class == Class::Checked {
+            talk.send(&FromClient::Exchange(ExchangeSecret::of(&self.signer).public())).await?;
+        }
         let continued = progress.draft.tokens().to_vec();
         let begin = Begin {
             request: progress.draft.request().clone(),
@@ -273,13 +285,34 @@ impl Asker {
         };
         progress.draft.finish(reason);
         (progress.keep)(&progress.draft)?;
-        let FromNode::Receipt(delivered) = talk.recv().await? else { return Err(Stop::out_of_order("the receipt")) };
+        let (delivered, wrap) = match talk.recv().await? {
+            FromNode::Receipt(delivered) => (delivered, None),
+            FromNode::Wrapped { wrap } => match talk.recv().await? {
+                FromNode::Receipt(delivered) => (delivered, Some(wrap)),
+                _ => return Err(Stop::out_of_order("the receipt")),
+            },
+            _ => return Err(Stop::out_of_order("the receipt")),
+        };
         if !delivered.receipt.reason.is_billable() {
             return self.unbilled(*delivered, under, progress);
         }
         let bundle =
             evidence::assemble(&self.domains, &under.begin, &voucher, *delivered, under.asking.tokens()).map_err(Stop::misbehaved)?;
+        if let Some(wrap) = wrap {
+            self.keep_key(&bundle, &wrap);
+        }
         self.receipted(question, under, progress, reason, bundle)
+    }
+
+    /// Keeps the wrapped key of the transcript beside the bundle: who loses the bundle has it back by it. The receipt stands without it.
+    fn keep_key(&self, bundle: &Bundle, wrap: &Body) {
+        let kept = ReceiptKey::read(bundle, &wrap.0, &ExchangeSecret::of(&self.signer)).and_then(|key| key.keep(&self.receipts));
+        if let Err(error) = kept {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no key to the transcript that the node keeps of the answer: do not lose its receipt's file"
+            );
+        }
     }
 
     /// The receipt of the whole answer, checked against what was streamed.

@@ -17,6 +17,7 @@ pub mod html;
 mod log;
 mod olmotrace;
 mod reading;
+mod recover;
 pub mod show;
 pub mod texts;
 pub mod verify;
@@ -28,7 +29,7 @@ const _: () = assert!(FILE_BYTES_MAX >= BUNDLE_BYTES_MAX as u64);
 /// Receipts: what was answered, from whose text, who is paid, and whether all of it stands.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt show R.json --olmotrace            the sources under OLMoTrace's field names, words for tokens\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt log prove R.json --log URL         its place in its node's append-only log\n  tributary receipt failures                           what was not billed, and why"
+    after_help = "A receipt's file is a bundle: question, answer, both sides' signatures, and openings to the committed text. It verifies from itself\nalone, on any machine, without network or chain.\n\nExamples:\n  tributary receipt show R.json\n  tributary receipt show R.json --html R.html\n  tributary receipt show R.json --olmotrace            the sources under OLMoTrace's field names, words for tokens\n  tributary receipt verify R.json\n  tributary receipt verify R.json --full               searches the Datanets anew: nothing was left out\n  tributary receipt verify R.json --model M.gguf       reads the tokens with the model's tokenizer: text and counts are theirs\n  tributary receipt texts R.json --out DIR             keeps what --full needs, so that it runs without the chain\n  tributary receipt log prove R.json --log URL         its place in its node's append-only log\n  tributary receipt recover R.key                      has R.json back from its node, while that keeps the answer\n  tributary receipt failures                           what was not billed, and why"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -85,6 +86,20 @@ enum Action {
         #[arg(long, default_value_t = 20)]
         most: usize,
     },
+    /// Have the file of a checked answer back from its node, while the node keeps what it answered: until the answer's epoch is paid out.
+    Recover {
+        /// The key that was kept beside the receipt's file (`.key`).
+        key: PathBuf,
+        /// The file to write [default: beside the key, `.json`].
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Write over the file if it is there.
+        #[arg(long)]
+        force: bool,
+        /// Nodes of the network to join by [default: those of the configuration].
+        #[arg(long, value_name = "ADDR")]
+        bootstrap: Vec<String>,
+    },
     /// Copy the contributions that `verify --full` reads, with their order on the chain, into a folder.
     Texts {
         /// The receipt's file.
@@ -112,6 +127,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
                 some => some.iter().map(notice::Notice::describe).collect::<Vec<_>>().join("\n\n"),
             })
         }
+        Action::Recover { key, out, force, bootstrap } => recover::run(context, &key, out, Existing::by(force), bootstrap).await,
         Action::Texts { file, out } => texts::export(context, &file, &out).await,
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attribution::index::Index;
+use attribution::{index::Index, transcript::wrap};
 use chain_bridge::lanes::SessionRight;
 use inference::{
     Message, Role,
@@ -28,8 +28,8 @@ use tokio::{
 };
 use types::{
     amount::Amount,
-    encoding::Document as _,
-    id::{Address, BlobId, Hash32},
+    encoding::{Body, Document as _},
+    id::{Address, BlobId, ExchangeKey, Hash32},
     key::{Account, Domains, Signed},
     manifest::Manifest,
     quote::{PROTOCOL_FEE, Profile, Quote},
@@ -49,6 +49,7 @@ pub(crate) mod unbilled;
 mod voice;
 
 pub use ledger::{Ledger, willing};
+use receipting::Given;
 pub use seats::Seats;
 pub use speed::Speed;
 use streaming::{Halt, Kept, Work};
@@ -205,7 +206,7 @@ impl<E: Escrow> Answering<E> {
 
     async fn converse(&self, line: &mut Line, first: Vec<u8>) -> Result<Next, Broken> {
         let mut frame = first;
-        let (mut quotes, mut last_quote) = (0, None);
+        let (mut quotes, mut last_quote, mut exchange) = (0, None, None);
         loop {
             let message = FromClient::decode(&frame).map_err(|error| refuse(RefusalCode::Invalid, error.to_string()))?;
             match message {
@@ -240,7 +241,17 @@ impl<E: Escrow> Answering<E> {
                     line.voice.reply(&FromNode::Quote(quote.clone())).await?;
                     last_quote = Some(quote);
                 }
-                FromClient::Begin(begin) => return self.answer(line, *begin, last_quote.as_ref()).await.map(|()| Next::Ended),
+                FromClient::Begin(begin) => {
+                    return self.answer(line, *begin, (last_quote.as_ref(), exchange)).await.map(|()| Next::Ended);
+                }
+                FromClient::Exchange(_) if exchange.is_some() => {
+                    return Err(refuse(RefusalCode::Invalid, "this stream has an exchange key already"));
+                }
+                // Looked at now: once an answer is paid for, its receipt does not wait for a key.
+                FromClient::Exchange(key) => {
+                    wrap::check(key).map_err(|bad| refuse(RefusalCode::Invalid, bad.to_string()))?;
+                    exchange = Some(key);
+                }
                 FromClient::Recall(asked) => {
                     let word = self.recall(&asked).await?;
                     return line.voice.reply(&word).await.map(|()| Next::Ended);
@@ -281,8 +292,13 @@ impl<E: Escrow> Answering<E> {
         }
     }
 
-    /// Answers `begin`; `quoted` is the quote made on this stream, if there is one. `line` is the stream that the answer ended on.
-    async fn answer(&self, line: &mut Line, begin: Begin, quoted: Option<&Signed<Quote>>) -> Result<(), Broken> {
+    /// Answers `begin`; `quoted` is the quote made on this stream and `exchange` the key given on it, if there are any. `line` is the stream that the answer ended on.
+    async fn answer(
+        &self,
+        line: &mut Line,
+        begin: Begin,
+        (quoted, exchange): (Option<&Signed<Quote>>, Option<ExchangeKey>),
+    ) -> Result<(), Broken> {
         let offer = self.offer(begin.request.document.manifest).await?;
         let (lane, request, payer) = (begin.lane.document.id(), begin.request.document.id(), begin.lane.document.payer);
         let known = self.books.lane(lane).map_err(internal)?;
@@ -420,8 +436,11 @@ impl<E: Escrow> Answering<E> {
             return Ok(());
         };
         // What was promised stands, whatever the client sent next or that it left.
-        let delivered = self.receipt(&begin, &offer, &serving, &stop, voucher, activations).await?;
+        let (delivered, wrap) = self.receipt(&begin, &offer, &serving, &stop, Given { voucher, exchange }, activations).await?;
         ended?;
+        if let Some(wrap) = wrap {
+            line.voice.reply(&FromNode::Wrapped { wrap: Body(wrap.encode().to_vec()) }).await?;
+        }
         line.voice.reply(&FromNode::Receipt(Box::new(delivered))).await
     }
 }

@@ -21,6 +21,7 @@ pub mod own;
 mod proofs;
 mod relay;
 mod report;
+pub mod sealed;
 mod standing;
 mod stretches;
 pub mod transcripts;
@@ -132,6 +133,8 @@ pub struct Settling {
     pub trees: trees::Trees,
     /// This node's roots that are asked about.
     pub own_roots: own::OwnRoots,
+    /// Who was drawn to check answers.
+    pub draws: Arc<dyn sealed::Draws>,
 }
 
 /// What a payout tree was built from.
@@ -165,7 +168,7 @@ impl Settling {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut waited, mut tries, mut watch) = (Duration::ZERO, credits::Tries::default(), challenges::Watch::default());
-        let (mut relayed, mut forgotten, mut posting) = (None, None, JoinSet::new());
+        let (mut relayed, mut forgotten, mut looked, mut posting) = (None, None, None, JoinSet::new());
         loop {
             ticks.tick().await;
             waited += TICK;
@@ -195,6 +198,9 @@ impl Settling {
             }
             if let Err(error) = self.forget_payouts(&snapshot, &mut forgotten).await {
                 tracing::warn!(error = format!("{error:#}"), "old payouts stay on disk");
+            }
+            if let Err(error) = self.forget_texts(&snapshot, &mut looked) {
+                tracing::warn!(error = format!("{error:#}"), "sealed answers that nobody can check any more stay on disk");
             }
             if let Err(error) = self.relay(&snapshot, &mut relayed).await {
                 tracing::warn!(error = format!("{error:#}"), "not claimed for others: the next final payout brings it");
@@ -250,6 +256,10 @@ impl Settling {
             Ask::ReceiptsOf { node, epoch, from } if node == self.account.address() => self.own_receipts(epoch, from).map(Reply::Receipts),
             Ask::ReceiptsOf { node, epoch, from } => self.fetched_page(epoch, node, from).map(Reply::Receipts),
             Ask::Transcripts { epoch, from } => self.own_transcripts(epoch, from).await.map(Reply::Transcripts),
+            Ask::Sealed(asked) => Ok(match self.sealed_transcript(&asked)? {
+                Ok(shown) => Reply::Sealed(Box::new(shown)),
+                Err(why) => Reply::Withheld(why),
+            }),
             Ask::Lines { epoch, line, part } => self.own_lines(epoch, line, part).await.map(Reply::Lines),
             Ask::Settle => {
                 ensure!(remote == self.node, "only this node's own operator may ask it to settle");
@@ -500,7 +510,13 @@ impl Settling {
     }
 
     /// A node's receipts of an epoch, from itself, checked against its root.
-    async fn receipts_of(&self, state: &State, node: Address, epoch: u64, root: &SubmittedRoot) -> anyhow::Result<Vec<ReceiptItem>> {
+    pub(super) async fn receipts_of(
+        &self,
+        state: &State,
+        node: Address,
+        epoch: u64,
+        root: &SubmittedRoot,
+    ) -> anyhow::Result<Vec<ReceiptItem>> {
         let mut items = Vec::new();
         if node == self.account.address() {
             while u64::try_from(items.len())? < root.count {
@@ -520,7 +536,7 @@ impl Settling {
     }
 
     /// A connection to an operator's node, where its ad says that it answers.
-    async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
+    pub(super) async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
         let operator = state.operator(account).context("not an operator")?;
         let ads = self.overlay.ads().await?;
         let ad = ads
@@ -591,7 +607,7 @@ pub async fn ask_once(stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
 }
 
 /// The bytes that answer one question on a stream of its own.
-async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
     answer_of(connection.open_stream().await?, &ask).await
 }
 

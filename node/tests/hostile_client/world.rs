@@ -252,7 +252,7 @@ impl World {
             rate_in_max: quote.document.rate_in,
             rate_out_max: quote.document.rate_out,
             profile: quote.document.profile,
-            class: Class::Open,
+            class: quote.document.class,
             sampling: SamplingRule::default(),
             options: Hash32::ZERO,
             prompt_root: text::prompt_root(&evidence::prompt_bytes(&turns).unwrap(), prompt_salt),
@@ -277,6 +277,17 @@ impl World {
     /// The same over a stream of its own.
     pub(super) async fn first_token_over(&self, mut talk: Talk, lane: Signed<Lane>, session: Option<Address>) -> Answer {
         let quote = talk.quote(&self.manifest).await;
+        self.first_token_by_quote(talk, quote, lane, session).await
+    }
+
+    /// The same by a quote that was made on that stream.
+    pub(super) async fn first_token_by_quote(
+        &self,
+        mut talk: Talk,
+        quote: Signed<Quote>,
+        lane: Signed<Lane>,
+        session: Option<Address>,
+    ) -> Answer {
         let begin = Begin { session, ..self.begin(quote, lane) };
         talk.send(&FromClient::Begin(Box::new(begin.clone()))).await;
         let FromNode::Begun { tokens_in, base } = talk.recv().await else { panic!("no beginning") };
@@ -443,7 +454,11 @@ impl Talk {
     }
 
     pub(super) async fn quote(&mut self, manifest: &Manifest) -> Signed<Quote> {
-        let ask = FromClient::QuoteAsk { manifest: manifest.root(), profile: Profile::Exact, class: Class::Open, tokens_max: TOKENS };
+        self.quote_in(manifest, Class::Open).await
+    }
+
+    pub(super) async fn quote_in(&mut self, manifest: &Manifest, class: Class) -> Signed<Quote> {
+        let ask = FromClient::QuoteAsk { manifest: manifest.root(), profile: Profile::Exact, class, tokens_max: TOKENS };
         self.send(&ask).await;
         let FromNode::Quote(quote) = self.recv().await else { panic!("no quote") };
         quote

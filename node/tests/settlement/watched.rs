@@ -46,7 +46,7 @@ const TEXT: &str = "Bilateral sensorineural hearing impairment of congenital ons
 const ANSWER: &str = "It is a sensorineural hearing impairment of congenital onset affecting speech development.";
 const CONTRIBUTOR: Address = Address([0xa1; 20]);
 
-fn index() -> Index {
+pub(super) fn index() -> Index {
     let text = TEXT.as_bytes();
     let source = Source { contributor: CONTRIBUTOR, block: 1, ordinal: 0, text_root: text_root(text), text };
     let version = AssetVersion { asset: AssetId(3), version: 1 };
@@ -54,8 +54,15 @@ fn index() -> Index {
     Index::new(vec![Arc::new(datanet)]).unwrap()
 }
 
-/// An answer that quotes the contribution, as the node would have attributed it, but for `change`.
+/// An answer that quotes the contribution, as the node would have attributed it, but for `change`; kept.
 async fn answered(node: &Operator, payer: &Account, nonce: u64, class: Class, change: impl FnOnce(&mut Receipt)) -> Bundle {
+    let bundle = made(node, payer, nonce, class, change).await;
+    node.books.keep_receipt(&bundle, &bundle.lane, &bundle.voucher).unwrap();
+    bundle
+}
+
+/// The same, kept nowhere.
+pub(super) async fn made(node: &Operator, payer: &Account, nonce: u64, class: Class, change: impl FnOnce(&mut Receipt)) -> Bundle {
     let (index, parameters) = (index(), Parameters::builtin(1).unwrap());
     let mut bundle = bundle(node, payer, nonce, FEE, node.client().latest().await.unwrap().block);
     let version = AssetVersion { asset: AssetId(3), version: 1 };
@@ -81,12 +88,11 @@ async fn answered(node: &Operator, payer: &Account, nonce: u64, class: Class, ch
     bundle.request = Signed::new(payer, &bundle.domains, request);
     bundle.voucher = Signed::new(payer, &bundle.domains, voucher);
     bundle.receipt = Signed::new(&node.account, &bundle.domains, receipt);
-    node.books.keep_receipt(&bundle, &bundle.lane, &bundle.voucher).unwrap();
     bundle
 }
 
 /// Submits a root over all these receipts, the only ones of the node's books; gives its epoch.
-async fn post(node: &Operator, bundles: &[Bundle]) -> u64 {
+pub(super) async fn post(node: &Operator, bundles: &[Bundle]) -> u64 {
     let epoch = node.client().submission_epoch().await.unwrap();
     let receipts: Vec<_> = bundles.iter().map(|bundle| bundle.receipt.clone()).collect();
     let (root, seen) = (node_root(node.address(), epoch, &receipts).unwrap(), u64::try_from(bundles.len()).unwrap());
@@ -122,7 +128,7 @@ async fn transcripts(settling: &Settling, epoch: u64, from: u64) -> Vec<Transcri
     }
 }
 
-async fn connected(devnet: &Devnet, account: Account) -> ChainClient {
+pub(super) async fn connected(devnet: &Devnet, account: Account) -> ChainClient {
     ChainClient::connect(devnet.url(), devnet.deployment().clone(), Some(account)).await.unwrap()
 }
 

@@ -20,7 +20,12 @@ use node::{
     payouts::Payouts,
     service::{
         SETTLEMENT_TAG,
-        settlement::{Settling, own::OwnRoots, trees::Trees},
+        settlement::{
+            Settling,
+            own::OwnRoots,
+            sealed::{Draws, NoDraws},
+            trees::Trees,
+        },
     },
 };
 use p2p::{
@@ -98,6 +103,8 @@ pub(crate) struct Operator {
     pub(crate) books: Arc<Books>,
     pub(crate) overlay: OverlayHandle,
     folder: tempfile::TempDir,
+    /// Who is drawn to check its answers: nobody, unless a test says so.
+    pub(crate) draws: Arc<dyn Draws>,
     /// What runs for it, as long as it is there.
     pub(crate) tasks: JoinSet<()>,
 }
@@ -118,7 +125,7 @@ impl Operator {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store"), StoreConfig::default()).unwrap();
         let books = Arc::new(Books::new(store.records()));
-        Self { account, seed, chained, books, overlay, folder, tasks: JoinSet::new() }
+        Self { account, seed, chained, books, overlay, folder, draws: Arc::new(NoDraws), tasks: JoinSet::new() }
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -164,31 +171,37 @@ impl Operator {
             notes: std::sync::Mutex::default(),
             trees: Trees::default(),
             own_roots: OwnRoots::default(),
+            draws: Arc::clone(&self.draws),
         })
     }
 
     /// Answers questions about settlement at an address that its ad names.
-    pub(crate) async fn answer_with<F>(&mut self, answer: impl Fn(NodeId, FrameStream, Vec<u8>) -> F + Send + Sync + Clone + 'static)
+    pub(crate) async fn answer_with<F>(
+        &mut self,
+        answer: impl Fn(NodeId, FrameStream, Vec<u8>) -> F + Send + Sync + Clone + 'static,
+    ) -> SocketAddr
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut server = Server::bind(([127, 0, 0, 1], 0).into(), &self.seed, Limits::default()).unwrap();
-        self.advertise(server.local_addr().unwrap()).await;
+        let address = server.local_addr().unwrap();
+        self.advertise(address).await;
         self.tasks.spawn(async move {
             while let Some(connection) = server.accept().await {
                 tokio::spawn(serve(connection, answer.clone()));
             }
         });
+        address
     }
 
     /// Serves what a settlement service answers.
-    pub(crate) async fn serve(&mut self, settling: &Arc<Settling>) {
+    pub(crate) async fn serve(&mut self, settling: &Arc<Settling>) -> SocketAddr {
         let settling = Arc::clone(settling);
         self.answer_with(move |remote, stream, frame| {
             let settling = Arc::clone(&settling);
             async move { settling.serve(remote, stream, &frame).await }
         })
-        .await;
+        .await
     }
 
     async fn advertise(&self, client_addr: SocketAddr) {

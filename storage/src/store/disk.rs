@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -101,7 +101,8 @@ fn note_owner(lock: &mut File) -> io::Result<()> {
 
 impl Disk for Folder {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path.join(name))?;
+        // Not for other users of the machine: bundles and pieces of private Datanets lie here.
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.path.join(name))?;
         Ok(Arc::new(file))
     }
 

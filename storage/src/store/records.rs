@@ -90,15 +90,30 @@ impl Records {
     /// # Errors
     /// [`RecordError`]; then every old value stands.
     pub fn put_all(&self, records: &[(&str, &[u8], &[u8])]) -> Result<(), RecordError> {
-        let mut named = Vec::with_capacity(records.len());
+        self.change_all(records, &[])
+    }
+
+    /// Keeps all of `records` (table, key, value) and forgets all of `gone` (table, key), which need not be there, or changes nothing.
+    ///
+    /// # Errors
+    /// [`RecordError`]; then every old value stands.
+    pub fn change_all(&self, records: &[(&str, &[u8], &[u8])], gone: &[(&str, &[u8])]) -> Result<(), RecordError> {
+        let (mut named, mut without) = (Vec::with_capacity(records.len()), Vec::with_capacity(gone.len()));
         for &(table, key, value) in records {
             check(table, key, value)?;
             named.push((full_name(table)?, key, value));
+        }
+        for &(table, key) in gone {
+            check(table, key, &[])?;
+            without.push((full_name(table)?, key));
         }
         let change = self.0.write()?;
         for (name, key, value) in &named {
             let mut table = change.open_table(definition(name)).map_err(failed)?;
             table.insert(*key, *value).map_err(failed)?;
+        }
+        for (name, key) in &without {
+            change.open_table(definition(name)).map_err(failed)?.remove(*key).map_err(failed)?;
         }
         Ok(change.commit().map_err(failed)?)
     }

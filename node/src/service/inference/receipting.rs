@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use attribution::answer::answer_root;
+use attribution::{
+    answer::answer_root,
+    bundle::Bundle,
+    transcript::wrap::{ExchangeSecret, Wrap},
+};
 use inference::{
     engine::Activations,
     proto::{
@@ -12,15 +16,24 @@ use inference::{
 };
 use types::{
     fingerprint,
-    id::Hash32,
+    id::{ExchangeKey, Hash32},
     key::Signed,
+    quote::Class,
     receipt::{Reason, Receipt},
     text,
     voucher::Voucher,
 };
 
 use super::{Answering, Broken, Escrow, Offer, internal, refuse};
-use crate::evidence;
+use crate::{books::texts::Text, evidence};
+
+/// What a client gave for its receipt.
+pub(super) struct Given {
+    /// Its last promise.
+    pub(super) voucher: Signed<Voucher>,
+    /// What a transcript's key is wrapped for, if it said.
+    pub(super) exchange: Option<ExchangeKey>,
+}
 
 impl<E: Escrow> Answering<E> {
     /// Attributes the vouched prefix up to the stop string that ended it, signs the receipt, and keeps both before anything is sent.
@@ -30,9 +43,9 @@ impl<E: Escrow> Answering<E> {
         offer: &Arc<Offer>,
         serving: &Serving,
         stop: &[String],
-        voucher: Signed<Voucher>,
+        Given { voucher, exchange }: Given,
         activations: Option<Activations>,
-    ) -> Result<Delivered, Broken> {
+    ) -> Result<(Delivered, Option<Wrap>), Broken> {
         let vouched = serving.vouched().to_vec();
         let answer = text::canonical_lossy(&self.engine.text(stop, &serving.terms().continued, &vouched));
         let prompt_bytes = evidence::prompt_bytes(&begin.turns).map_err(|why| refuse(RefusalCode::Invalid, why))?;
@@ -83,7 +96,29 @@ impl<E: Escrow> Answering<E> {
         let openings = serde_json::to_string(&openings).map_err(internal)?;
         let delivered = Delivered { receipt: signed.document, signature: signed.signature, answer, answer_salt, openings, fingerprints };
         let bundle = evidence::assemble(&self.domains, begin, &voucher, delivered.clone(), &vouched).map_err(internal)?;
-        self.books.keep_receipt(&bundle, &begin.lane, &voucher).map_err(internal)?;
-        Ok(delivered)
+        let wrap = self.keep(&bundle, begin, &voucher, exchange)?;
+        Ok((delivered, wrap))
+    }
+
+    /// Keeps what the class asks for: of an open answer all of it, of a checked one the text sealed, of a sealed one no text. Gives the key's wrap for the client, if it
+    /// gave something to wrap for.
+    fn keep(
+        &self,
+        bundle: &Bundle,
+        begin: &Begin,
+        voucher: &Signed<Voucher>,
+        exchange: Option<ExchangeKey>,
+    ) -> Result<Option<Wrap>, Broken> {
+        let text = match bundle.receipt.document.class {
+            Class::Open => return self.books.keep_receipt(bundle, &begin.lane, voucher).map(|_| None).map_err(internal),
+            Class::Sealed => None,
+            Class::Checked => {
+                let mut drawn = zeroize::Zeroizing::new([0; 32]);
+                getrandom::fill(&mut *drawn).map_err(internal)?;
+                Some(Text::of(bundle, ExchangeSecret::of(&self.account).public(), exchange, &drawn).map_err(internal)?)
+            }
+        };
+        self.books.keep_closed(bundle, &begin.lane, voucher, text.as_ref()).map_err(internal)?;
+        Ok(text.and_then(|text| text.client_wrap()))
     }
 }

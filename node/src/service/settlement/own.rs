@@ -30,6 +30,14 @@ pub(super) struct OwnRoot {
     hashes: Vec<Hash32>,
 }
 
+impl OwnRoot {
+    /// Where the books have a receipt that stands under it.
+    pub(super) fn number(&self, receipt: Hash32) -> Option<u64> {
+        let place = self.hashes.iter().position(|hash| *hash == receipt)?;
+        self.numbers.get(place).copied()
+    }
+}
+
 /// The roots that were asked about; the one asked about last stands last.
 #[derive(Debug, Default)]
 pub struct OwnRoots(Mutex<Vec<Arc<OwnRoot>>>);

@@ -18,41 +18,41 @@ use types::{
 
 /// A fault of a receipt's attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// Its name in Protocol P7.
-    pub(super) fault: &'static str,
+    pub(crate) fault: &'static str,
     /// The span that is void once it is proven; nothing where none is.
-    pub(super) span: Option<u16>,
-    pub(super) mode: &'static str,
-    pub(super) why: String,
+    pub(crate) span: Option<u16>,
+    pub(crate) mode: &'static str,
+    pub(crate) why: String,
     /// What the answer says there, as far as it goes.
-    pub(super) answer: String,
+    pub(crate) answer: String,
 }
 
 /// A fault with what the chain takes for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) fault: Fault,
+pub(crate) struct Found {
+    pub(crate) fault: Fault,
     /// While a payout that the receipt is in can change.
-    pub(super) proof: Proof,
+    pub(crate) proof: Proof,
     /// After that.
-    pub(super) late: Proof,
+    pub(crate) late: Proof,
 }
 
 /// What a search came to.
 #[derive(Debug, Default)]
-pub(super) struct Searched {
+pub(crate) struct Searched {
     /// All that was found, in the order in which it is sent.
-    pub(super) found: Vec<Found>,
+    pub(crate) found: Vec<Found>,
     /// Why a part of the search was not made: beside what was found there may be more.
-    pub(super) unsearched: Vec<FaultError>,
+    pub(crate) unsearched: Vec<FaultError>,
 }
 
 /// All that bundle and index prove, in the order in which it is sent: what voids a span first, so that nobody is paid by it; of the others one is enough.
 ///
 /// # Errors
 /// [`FaultError`] if nothing was found by a search that was not made whole: nothing is said of an honest receipt alone.
-pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Searched, FaultError> {
+pub(crate) fn find(bundle: &Bundle, index: &Index) -> Result<Searched, FaultError> {
     let id = bundle.receipt.document.parameters;
     let others = Parameters::builtin(id).ok_or(FaultError::Parameters(id)).and_then(|set| proof::find(bundle, set, index));
     joined(bundle, fault::find_false_spans(bundle, index), others)
