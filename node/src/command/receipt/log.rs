@@ -21,7 +21,7 @@ use types::{
     id::{Address, Hash32, NodeId},
 };
 
-use self::remote::Remote;
+use self::remote::{Remote, SEARCHED_MAX};
 use crate::{
     command::Context,
     data::{Existing, may_write, read_bounded, write_out},
@@ -286,9 +286,10 @@ async fn prove(
     let index = remote.find(&wanted, head.size).await?;
     let index = index.with_context(|| {
         format!(
-            "{}: the receipt {hash} is none of the {} entries in the log of node {node}: another node signed it, or this one hides it",
+            "{}: the receipt {hash} is none of the {} entries in the log of node {node}{}: another node signed it, or this one hides it",
             file.display(),
-            head.size
+            head.size.min(SEARCHED_MAX),
+            if head.size > SEARCHED_MAX { format!(" that were looked through, of {}", head.size) } else { String::new() }
         )
     })?;
     let ranges = inclusion_ranges(index, head.size).context("an entry that was found")?;

@@ -199,7 +199,12 @@ pub(super) async fn run(context: &Context, file: &Path, depth: Depth<'_>) -> any
     if depth.chain {
         let chain = context.chain_reader().await?;
         let is_its = chain.client.domains() == bundle.domains;
-        let asked = if is_its { asked_of(&chain.state().await?, &bundle.receipt.document) } else { Err(OTHER_CHAIN.to_owned()) };
+        let asked = if is_its {
+            let state = chain.state().await?;
+            asked_of(&state, &bundle.receipt.document)
+        } else {
+            Err(OTHER_CHAIN.to_owned())
+        };
         match asked {
             Ok(refuted) => outcome.refuted = refuted,
             Err(unchecked) => outcome.unchecked.push(unchecked),

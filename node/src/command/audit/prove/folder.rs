@@ -124,7 +124,8 @@ fn unrooted(state: &State, receipts: &Rooted) -> Vec<String> {
             (None, Some(of_node)) if of_node.is_empty() => return None,
             (None, Some(_)) => "has no root on the chain, and the folder receipts",
             (Some((root, _)), Some(of_node)) => {
-                let is_its = tree_of(of_node).is_some_and(|tree| (tree.root(), tree.total()) == (root.receipts, root.fees));
+                let is_nothing = root.count == 0 && of_node.is_empty();
+                let is_its = is_nothing || tree_of(of_node).is_some_and(|tree| (tree.root(), tree.total()) == (root.receipts, root.fees));
                 if is_its {
                     return None;
                 }

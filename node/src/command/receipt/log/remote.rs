@@ -19,6 +19,8 @@ use types::id::NodeId;
 const ASK_WAIT: Duration = Duration::from_secs(20);
 /// Bundles asked for at once.
 const AT_ONCE: usize = 8;
+/// Newest entries that are looked through for a receipt: 4,600 a day for ten years. A log says itself how many it has.
+pub(super) const SEARCHED_MAX: u64 = 1 << 24;
 /// Longest reason of a refusal that is told.
 const WHY_BYTES_MAX: usize = 400;
 
@@ -102,10 +104,9 @@ impl Remote {
         Ok(tiles)
     }
 
-    /// The number of an entry among the first `size`, newest first; nothing if it is not there.
+    /// The number of an entry among the first `size`, newest first; nothing if it is not among the newest [`SEARCHED_MAX`] of them.
     pub(super) async fn find(&self, wanted: &[u8], size: u64) -> anyhow::Result<Option<u64>> {
-        let bundles = (0..size.div_ceil(TILE_WIDTH)).rev().filter_map(|index| Tile::at(0, index, size));
-        let asked = bundles.map(|tile| async move {
+        let asked = searched(size).map(|tile| async move {
             let path = Resource::Entries(tile);
             let bytes = self.resource(path, entry::BUNDLE_BYTES_MAX).await?;
             let entries = entry::entries(&bytes, tile.width()).with_context(|| format!("{self}/{path}"))?;
@@ -166,6 +167,12 @@ impl Remote {
     }
 }
 
+/// The bundles that are looked through, newest first.
+fn searched(size: u64) -> impl Iterator<Item = Tile> {
+    let bundles = size.div_ceil(TILE_WIDTH);
+    (bundles.saturating_sub(SEARCHED_MAX / TILE_WIDTH)..bundles).rev().filter_map(move |index| Tile::at(0, index, size))
+}
+
 async fn read(mut response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
@@ -173,4 +180,20 @@ async fn read(mut response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
         all.extend_from_slice(&chunk);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_says_it_is_endless_is_searched_to_an_end() {
+        let of = |size| searched(size).map(|tile| tile.entries()).collect::<Vec<_>>();
+        assert_eq!(of(0), []);
+        assert_eq!(of(300), [256..300, 0..256]);
+        for size in [SEARCHED_MAX + 1, 1 << 50, u64::MAX] {
+            let found = of(size);
+            assert_eq!((found.len() as u64, found[0].end), (SEARCHED_MAX / TILE_WIDTH, size), "{size}");
+        }
+    }
 }
