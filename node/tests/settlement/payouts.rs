@@ -83,7 +83,7 @@ async fn posted(devnet: &Devnet, shows: Shows) -> (Operator, Operator, Hash32, A
     Payouts::new(rogue.payouts()).keep_tree(1, &serde_json::to_vec(&kept).unwrap()).unwrap();
     let settling = rogue.settling(false, false);
     match shows {
-        Shows::Lines => rogue.serve(&settling).await,
+        Shows::Lines => drop(rogue.serve(&settling).await),
         Shows::Answers => {}
         Shows::Calldata => {
             let bytes = encode_lines(&lines(&wrong).collect::<Vec<_>>());
