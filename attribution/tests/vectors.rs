@@ -7,7 +7,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use attribution::{
     answer::{answer_tree, open_answer},
-    check::{Draw, DrawRule, Operators, draw},
+    check::{
+        Check, Draw, DrawRule, Operators, Outcome, Stacked, draw,
+        round::{Drawn, Facts, Round, Step},
+        searched, trace_digest,
+    },
     epoch::{Refund, build_payout},
     index::{Clusters, DatanetIndex, Entry, Index, Leaf, Segment, Source, Tombstone},
     parameters::{Parameters, WordTable, weight},
@@ -313,4 +317,72 @@ fn draws_of_checkers_are_those_of_the_vectors() {
         let got = draw(beacon, epoch, receipt, rule, &Operators::new(&operators).unwrap(), account(&vector["answering"]));
         assert_eq!(got, expected, "{}", vector["name"]);
     }
+}
+
+#[test]
+fn what_a_checker_recomputes_is_what_the_vectors_find_in_every_window() {
+    let vectors = vectors();
+    let vector = &vectors["answer"]["checks"];
+    let said = searched(&index(&vectors), vectors["answer"]["answer"].as_str().unwrap());
+    assert_eq!(hex::encode(&said), hex::encode(bytes(&vector["searched"])));
+    let checker = vector["checker"].as_str().unwrap().parse().unwrap();
+    assert_eq!(trace_digest(checker, &[&said]), hash(&vector["digest"]));
+}
+
+#[test]
+fn checks_and_their_two_roots_are_those_of_the_vectors() {
+    let vectors = vectors();
+    let vector = &vectors["answer"]["checks"];
+    let account = |value: &Value| -> Address { value.as_str().unwrap().parse().unwrap() };
+    let checks: Vec<Check> = list(&vector["checks"]).iter().map(|check| Check::decode(&bytes(&check["body"])).unwrap()).collect();
+    for (check, vector) in checks.iter().zip(list(&vector["checks"])) {
+        assert_eq!(
+            (check.node, check.index, check.receipt),
+            (account(&vector["node"]), number(&vector["index"]), hash(&vector["receipt"]))
+        );
+        assert_eq!((check.salt, check.seal()), (hash(&vector["salt"]), hash(&vector["seal"])));
+        assert_eq!(hex::encode(check.encode()), hex::encode(bytes(&vector["body"])));
+    }
+    let (sealed, shown) = (hash(&vector["sealedRoot"]), hash(&vector["shownRoot"]));
+    let stacked = Stacked::new(checks.iter().rev().copied().collect());
+    assert_eq!((stacked.checks(), stacked.sealed(), stacked.shown()), (&checks[..], sealed, shown));
+    for pair in list(&vector["openings"]) {
+        let opened = stacked.open(number(&pair[0]["index"])).unwrap();
+        assert_eq!((&opened.sealed, &opened.shown), (&opening(&pair[0]), &opening(&pair[1])));
+        assert_eq!(opened.verify(sealed, shown, 5), Ok(()));
+    }
+}
+
+#[test]
+fn a_round_salts_what_it_seals_as_the_vectors_do() {
+    let vectors = vectors();
+    let vector = &vectors["answer"]["checks"];
+    let (checker, epoch) = (vector["checker"].as_str().unwrap().parse().unwrap(), number(&vector["epoch"]));
+    let expected: Vec<Check> = list(&vector["checks"]).iter().map(|check| Check::decode(&bytes(&check["body"])).unwrap()).collect();
+    // All stake is the checker's, and one operator beside it does.
+    let operators = Operators::new(&[(checker, u128::MAX - 1), (Address([9; 20]), 1)]).unwrap();
+    let rule = DrawRule { rate: u32::MAX, checkers: 1, eligible_min: 1 };
+    let mut round = Round::new(epoch, checker, rule, hash(&vector["secret"]));
+    let node = expected[0].node;
+    let receipts: Vec<Hash32> = expected.iter().map(|check| check.receipt).collect();
+    assert_eq!(round.fetched(node, &receipts, Hash32([1; 32]), &operators), 5);
+    for (check, receipt) in expected.iter().zip(&receipts) {
+        let (index, _) = (0..).zip(&receipts).find(|(_, other)| *other == receipt).unwrap();
+        round.checked(&Drawn { node, index, receipt: *receipt }, check.outcome);
+    }
+    let facts = Facts {
+        time: 1,
+        accepts_until: 1,
+        sealed_until: 9,
+        shown_until: 10,
+        is_ripe: Some(true),
+        beacon: Some(Hash32([1; 32])),
+        nodes: &[node],
+        operators: &operators,
+        said: None,
+    };
+    assert!(matches!(round.steps(&facts)[..], [Step::Seal { count: 5, .. }]));
+    let sealed: BTreeMap<Hash32, (Hash32, Outcome)> =
+        round.sealed().unwrap().checks().iter().map(|check| (check.receipt, (check.salt, check.outcome))).collect();
+    assert!(expected.iter().all(|check| sealed[&check.receipt] == (check.salt, check.outcome)));
 }

@@ -88,6 +88,13 @@ mod audit_case {
         "contracts/artifacts/AuditCase.json"
     );
 }
+mod check_board {
+    alloy::sol!(
+        #[sol(all_derives)]
+        CheckBoard,
+        "contracts/artifacts/CheckBoard.json"
+    );
+}
 mod datanet_treasury {
     alloy::sol!(
         #[sol(all_derives)]
@@ -157,6 +164,7 @@ pub use asset_registry::AssetRegistry;
 pub use audit_case::AuditCase;
 pub use audit_rent::AuditRent;
 pub use billing_verifier::BillingVerifier;
+pub use check_board::CheckBoard;
 pub use datanet_rent::DatanetRent;
 pub use datanet_treasury::DatanetTreasury;
 pub use erasures::Erasures;
@@ -175,7 +183,7 @@ pub use stake_manager::StakeManager;
 pub use word_ranges::WordRanges;
 
 /// The artifacts' text: ABI, creation code, hash of the sources.
-pub const ARTIFACTS: [(&str, &str); 21] = [
+pub const ARTIFACTS: [(&str, &str); 22] = [
     ("StakeManager", include_str!("../contracts/artifacts/StakeManager.json")),
     ("InsurancePool", include_str!("../contracts/artifacts/InsurancePool.json")),
     ("RewardsVault", include_str!("../contracts/artifacts/RewardsVault.json")),
@@ -196,6 +204,7 @@ pub const ARTIFACTS: [(&str, &str); 21] = [
     ("AnswerVerifier", include_str!("../contracts/artifacts/AnswerVerifier.json")),
     ("MaskVerifier", include_str!("../contracts/artifacts/MaskVerifier.json")),
     ("IndexVerifier", include_str!("../contracts/artifacts/IndexVerifier.json")),
+    ("CheckBoard", include_str!("../contracts/artifacts/CheckBoard.json")),
     ("L1BlockDev", include_str!("../contracts/artifacts/L1BlockDev.json")),
 ];
 

@@ -8,6 +8,7 @@
 pub mod approval;
 pub mod assets;
 pub mod case;
+pub mod checks;
 pub mod credit;
 pub mod erasures;
 pub mod escrow;

@@ -1,6 +1,6 @@
 //! Puts the contract suite on a chain, remembers where, and checks that it stands there.
 //!
-//! Twenty-three transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
+//! Twenty-four transactions in consecutive nonces, sent without waiting for one another: about three blocks. The addresses follow from deployer and nonce,
 //! so each constructor names contracts that stand before it in the queue, and Settlement's the treasury that comes after it. What was deployed is compared byte for byte with what the embedded
 //! artifacts give for the file's constructor values, immutables included: the creation code is run by `eth_call`, which returns the runtime code.
 
@@ -189,6 +189,8 @@ pub struct Deployment {
     pub masks: Address,
     /// `IndexVerifier`: takes proofs against the indexer of a version.
     pub indexes: Address,
+    /// `CheckBoard`: keeps the beacon that draws receipts for checks, and what checkers sealed and showed.
+    pub checks: Address,
     /// Constructor values.
     pub config: DeployConfig,
 }
@@ -222,6 +224,7 @@ impl Deployment {
             ("AnswerVerifier", self.answers),
             ("MaskVerifier", self.masks),
             ("IndexVerifier", self.indexes),
+            ("CheckBoard", self.checks),
         ]
     }
 

@@ -179,6 +179,7 @@ pub struct Devnet {
     rpc: Rpc,
     deployment: Deployment,
     faucet: Sender,
+    l1: l1::L1,
     child: Tied,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -193,13 +194,13 @@ impl Devnet {
         // Nobody reads on: a full pipe would stop the chain.
         let drain = tokio::spawn(drain(lines));
         let rpc = Rpc::connect(&url).await?;
-        let mut l1 = l1::L1::place(&rpc).await?;
+        let l1 = l1::L1::place(&rpc).await?;
         let deployment = deploy(&rpc, &Role::Deployer.account(), config.deploy.clone()).await?;
         let look = Duration::from_millis(config.block_time_s.saturating_mul(500).max(100));
-        let (l1_rpc, every) = (rpc.clone(), config.blocks_per_l1.max(1));
-        let advance = tokio::spawn(async move { l1.advance_every(&l1_rpc, every, look).await });
+        let (l1_rpc, advancing, every) = (rpc.clone(), l1.clone(), config.blocks_per_l1.max(1));
+        let advance = tokio::spawn(async move { advancing.advance_every(&l1_rpc, every, look).await });
         let faucet = Sender::new(rpc.clone(), Role::Faucet.account());
-        Ok(Self { url, rpc, deployment, faucet, child, tasks: vec![drain, advance] })
+        Ok(Self { url, rpc, deployment, faucet, l1, child, tasks: vec![drain, advance] })
     }
 
     /// The endpoint.
@@ -239,6 +240,15 @@ impl Devnet {
             self.faucet.await_inclusion("fund", &key, hash).await?;
         }
         Ok(())
+    }
+
+    /// Moves the L1 on by so many blocks at once; the chain stands on the last of them from its next block on. For who would else wait: beacons of checks are six
+    /// L1 blocks away.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn advance_l1(&self, blocks: u64) -> Result<(), ChainError> {
+        self.l1.advance(&self.rpc, blocks).await
     }
 
     /// Ends the chain and waits until its process is gone.

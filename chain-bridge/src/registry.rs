@@ -6,6 +6,7 @@
 //! (8 blocks on the devnet, about 900 on a chain that finalizes in half an hour).
 
 pub mod case;
+pub mod check;
 pub mod erasure;
 pub mod event;
 pub mod manifest;

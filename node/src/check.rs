@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::{self, Bundle, Faults},
-    check::{Reexecution, Verdict, judge, trace_digest},
+    check::{Reexecution, judge, trace},
     prompt::Role,
 };
 use chain_bridge::registry::State;
@@ -110,13 +110,16 @@ pub async fn check_under(
     } else {
         Reexecution { wrong_token: None, far_from: None, answer: bundle.answer.clone(), tokens_in: None }
     };
-    let verdict = {
-        let (bundle, offer, again) = (bundle.clone(), Arc::clone(offer), again.clone());
-        tokio::task::spawn_blocking(move || judge(&bundle, &offer.index, &again)).await?
-    };
     let checker = account.address();
+    let (verdict, trace) = {
+        let (bundle, offer) = (bundle.clone(), Arc::clone(offer));
+        let judging = move || {
+            let verdict = judge(&bundle, &offer.index, &again);
+            (verdict, trace(checker, &bundle, &offer.index, &again, verdict))
+        };
+        tokio::task::spawn_blocking(judging).await?
+    };
     let receipt = bundle.receipt.document.hash();
-    let trace = trace(checker, bundle, &again, verdict);
     Ok(Signed::new(account, domains, verdict.report(checker, receipt, trace)))
 }
 
@@ -166,26 +169,6 @@ pub fn message(message: &attribution::prompt::Message) -> Message {
         Role::Assistant => inference::Role::Assistant,
     };
     Message { role, content: message.content.clone() }
-}
-
-/// Digest of everything that was looked at and found.
-fn trace(checker: types::id::Address, bundle: &Bundle, again: &Reexecution, verdict: Verdict) -> Hash32 {
-    let receipt = bundle.receipt.document.encode();
-    let tokens: Vec<u8> = bundle.continued.iter().chain(&bundle.token_ids).flat_map(|token| token.to_be_bytes()).collect();
-    let option = |number: Option<u32>| [&[u8::from(number.is_some())][..], &number.unwrap_or_default().to_be_bytes()].concat();
-    let found = verdict.report(checker, bundle.receipt.document.hash(), Hash32::ZERO).encode();
-    trace_digest(
-        checker,
-        &[
-            &receipt,
-            &tokens,
-            again.answer.as_bytes(),
-            &option(again.wrong_token),
-            &option(again.far_from),
-            &option(again.tokens_in),
-            &found,
-        ],
-    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One configuration for the process: `tributary.toml` in the data folder, unknown keys refused, validated once at start.
 
 pub mod attribution;
+pub mod checks;
 pub mod computed;
 pub mod keeping;
 
@@ -16,7 +17,7 @@ use p2p::{
 use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
-pub use self::{attribution::Attribution, computed::Computed, keeping::Keeping};
+pub use self::{attribution::Attribution, checks::Checks, computed::Computed, keeping::Keeping};
 use crate::data::read_text;
 
 /// Largest configuration file read; one with every key set holds about a kilobyte.
@@ -75,6 +76,8 @@ pub struct Config {
     pub keeping: Keeping,
     /// What building indexes may take.
     pub attribution: Attribution,
+    /// Whether it checks other nodes' answers when it is drawn, and by which rule.
+    pub checks: Checks,
 }
 
 /// What a node does for others, at its own expense, when it settles.
@@ -156,6 +159,7 @@ impl Default for Config {
             settlement: Settlement::default(),
             keeping: Keeping::default(),
             attribution: Attribution::default(),
+            checks: Checks::default(),
         }
     }
 }
@@ -227,6 +231,7 @@ impl Config {
         }
         self.keeping.validate()?;
         self.attribution.validate()?;
+        self.checks.validate()?;
         if self.bootstrap.len() > 32 {
             return Err(ConfigError::Value { key: "bootstrap", why: format!("{} addresses, at most 32 are used", self.bootstrap.len()) });
         }

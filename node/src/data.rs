@@ -207,6 +207,11 @@ impl DataDir {
         self.0.join("audits")
     }
 
+    /// This node's checks of other nodes' answers, a file for each epoch.
+    pub fn checks(&self) -> PathBuf {
+        self.0.join("checks")
+    }
+
     /// Failure notices of a client.
     pub fn failures(&self) -> PathBuf {
         self.0.join("failures")

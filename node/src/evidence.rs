@@ -1,9 +1,10 @@
 //! Joining what the client signed, what the node found and what the index proves into one bundle. No rule is here: `attribution` owns them all.
 //! [`search`] finds what of it is wrong, and proves it; where a poster shows nothing `chain_bridge::fraud::withheld` does.
 
+pub(crate) mod attribution;
 pub mod search;
 
-use attribution::{
+use ::attribution::{
     bundle::{self, Bundle},
     index::{ReadError, SpanOpenings},
     parameters::Parameters,

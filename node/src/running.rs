@@ -66,6 +66,7 @@ use crate::{
     service::{
         adapters::Fetching,
         auditing::Auditing,
+        checking::Checking,
         erasing::Erasing,
         gate::{self, Gate},
         index::{Indexing, store::Indexes},
@@ -73,7 +74,7 @@ use crate::{
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
         receipt_log::{self, ReceiptLog},
         repair::{Mending, QUESTIONS_MAX, seek_records},
-        settlement::{Settling, own::OwnRoots, sealed::NoDraws, trees::Trees},
+        settlement::{Settling, own::OwnRoots, trees::Trees},
         storage::Serving as StorageService,
         upkeep::{self, Upkeep},
     },
@@ -284,9 +285,19 @@ impl Node {
             notes: std::sync::Mutex::default(),
             trees: Trees::default(),
             own_roots: OwnRoots::default(),
-            draws: Arc::new(NoDraws),
+            draw_rule: config.checks.rule(),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
+        if config.checks.enabled {
+            let checking = Checking {
+                settling: Arc::clone(&settling),
+                offers: Arc::clone(&offers),
+                engine: engine.clone(),
+                folder: data.checks(),
+                config: config.checks,
+            };
+            spawn(&mut tasks, &stop, checking.run());
+        }
         let willing = match (&engine, config.willing_to_lose) {
             (_, Some(willing)) => willing,
             (Some(engine), None) => willing(engine.info().config.context, config.rate_in, config.rate_out).context("rate_in, rate_out")?,

@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod auditing;
+pub mod checking;
 pub mod erasing;
 pub mod gate;
 pub mod index;

@@ -6,6 +6,8 @@
 
 #[path = "settlement/availability.rs"]
 mod availability;
+#[path = "settlement/checked.rs"]
+mod checked;
 #[path = "settlement/faults.rs"]
 mod faults;
 #[path = "settlement/payouts.rs"]
@@ -38,8 +40,9 @@ use chain_bridge::{
 use node::{
     books::Books,
     chain::Chained,
+    config::Checks,
     payouts::Payouts,
-    service::settlement::{Settling, own::OwnRoots, sealed::NoDraws, trees::Trees},
+    service::settlement::{Settling, own::OwnRoots, trees::Trees},
 };
 use p2p::{
     identity::NodeSeed,
@@ -133,7 +136,7 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         notes: std::sync::Mutex::default(),
         trees: Trees::default(),
         own_roots: OwnRoots::default(),
-        draws: Arc::new(NoDraws),
+        draw_rule: Checks::default().rule(),
     });
     let running = tokio::spawn(settling.run(0));
 

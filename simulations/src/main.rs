@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use ::attribution::check::draw;
 use clap::{Args, Parser, Subcommand};
 use simulations::scenario::{
-    attribution, audits,
+    attribution, audits, checks,
     durability::{self, churn},
     sampling::{self, Question, Until},
 };
@@ -28,8 +28,42 @@ enum Scenario {
     Churn(Churn),
     /// Is it noticed within a month that a node lost a hundredth of what it holds?
     Audits(Audits),
+    /// Does a checker get away with not looking, or with copying who did?
+    Checks(Checks),
     /// What do attacks on paid attribution gain, and whom do they harm, before and after each defence?
     Attribution(Attribution),
+}
+
+#[derive(Debug, Args)]
+struct Checks {
+    /// Rounds that are played.
+    #[arg(long, default_value_t = 2_000)]
+    rounds: u64,
+    /// Operators with stake, three of whom do not look.
+    #[arg(long, default_value_t = 12)]
+    operators: usize,
+    /// Receipts of a round.
+    #[arg(long, default_value_t = 8)]
+    receipts: u64,
+    /// Checkers of each receipt.
+    #[arg(long, default_value_t = 2)]
+    checkers: u8,
+    /// Fixes everything.
+    #[arg(long)]
+    seed: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Checks {
+    fn run(&self) -> Result<(), String> {
+        let Self { rounds, operators, receipts, checkers, seed, .. } = *self;
+        let report = checks::run(&checks::Question { rounds, operators, receipts, checkers, seed })?;
+        let json = || serde_json::to_string_pretty(&report).map_err(|error| error.to_string());
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -287,6 +321,7 @@ fn main() -> ExitCode {
         Scenario::Durability(durability) => durability.run(),
         Scenario::Churn(churn) => churn.run(),
         Scenario::Audits(audits) => audits.run(),
+        Scenario::Checks(checks) => checks.run(),
         Scenario::Attribution(attribution) => attribution.run(),
     };
     match result {

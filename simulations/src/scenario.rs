@@ -2,5 +2,6 @@
 
 pub mod attribution;
 pub mod audits;
+pub mod checks;
 pub mod durability;
 pub mod sampling;

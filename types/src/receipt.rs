@@ -315,6 +315,35 @@ pub enum Finding {
     Activations,
 }
 
+impl Finding {
+    /// Its number in documents.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Agrees => 0,
+            Self::Token => 1,
+            Self::Text => 2,
+            Self::Attribution => 3,
+            Self::Split => 4,
+            Self::Signature => 5,
+            Self::Activations => 6,
+        }
+    }
+
+    /// The finding with this number.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Agrees,
+            1 => Self::Token,
+            2 => Self::Text,
+            3 => Self::Attribution,
+            4 => Self::Split,
+            5 => Self::Signature,
+            6 => Self::Activations,
+            _ => return None,
+        })
+    }
+}
+
 /// A checker's signed report on one receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -336,31 +365,15 @@ impl Document for CheckReport {
     const CONTRACT: Contract = Contract::Settlement;
 
     fn encode(&self) -> Vec<u8> {
-        let code = match self.finding {
-            Finding::Agrees => 0,
-            Finding::Token => 1,
-            Finding::Text => 2,
-            Finding::Attribution => 3,
-            Finding::Split => 4,
-            Finding::Signature => 5,
-            Finding::Activations => 6,
-        };
-        Writer::new().address(self.checker).hash(self.receipt).u8(code).u32(self.position).hash(self.trace).finish()
+        Writer::new().address(self.checker).hash(self.receipt).u8(self.finding.code()).u32(self.position).hash(self.trace).finish()
     }
 
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(body);
         let (checker, receipt) = (r.address("checker")?, r.hash("receipt")?);
-        let finding = match r.u8("finding")? {
-            0 => Finding::Agrees,
-            1 => Finding::Token,
-            2 => Finding::Text,
-            3 => Finding::Attribution,
-            4 => Finding::Split,
-            5 => Finding::Signature,
-            6 => Finding::Activations,
-            got => return Err(DecodeError::Value { field: "finding", got: got.into(), expected: "0 to 6" }),
-        };
+        let got = r.u8("finding")?;
+        let unknown = DecodeError::Value { field: "finding", got: got.into(), expected: "0 to 6" };
+        let finding = Finding::from_code(got).ok_or(unknown)?;
         let report = Self { checker, receipt, finding, position: r.u32("position")?, trace: r.hash("trace")? };
         r.finish().map(|()| report)
     }

@@ -63,6 +63,11 @@ impl Operators {
         self.accounts.is_empty()
     }
 
+    /// Whether an account is one of them.
+    pub fn contains(&self, account: Address) -> bool {
+        self.accounts.binary_search(&account).is_ok()
+    }
+
     /// All stake.
     pub fn total(&self) -> u128 {
         self.running.last().copied().unwrap_or(0)

@@ -1,8 +1,7 @@
-//! What a drawn checker finds, and the digest that shows it looked.
+//! What a drawn checker finds.
 
 use types::{
     id::{Address, Hash32},
-    merkle::keccak,
     receipt::{CheckReport, Finding},
 };
 
@@ -81,14 +80,6 @@ fn first_difference(a: &str, b: &str) -> Option<u32> {
     (a != b).then(|| u32::try_from(equal).unwrap_or(u32::MAX))
 }
 
-/// Digest of everything a checker recomputed, keyed by its account from the first byte on: it can be neither copied nor finished from
-/// another's.
-pub fn trace_digest(checker: Address, trace: &[&[u8]]) -> Hash32 {
-    let mut parts: Vec<&[u8]> = vec![b"tributary/trace/v1", &checker.0];
-    parts.extend(trace);
-    keccak(&parts)
-}
-
 #[cfg(test)]
 mod tests {
     use types::key::Signed;
@@ -153,13 +144,5 @@ mod tests {
         assert_eq!(judged(&sample.bundle, counted), Verdict { finding: Finding::Split, position: 0 }, "both sides signed a wrong count");
         let unexecuted = Reexecution { tokens_in: None, ..again(&sample) };
         assert_eq!(judged(&sample.bundle, unexecuted).finding, Finding::Agrees);
-    }
-
-    #[test]
-    fn trace_digests_differ_by_checker_and_by_every_byte() {
-        let (a, b) = (Address([1; 20]), Address([2; 20]));
-        assert_eq!(trace_digest(a, &[b"tok", b"ens"]), trace_digest(a, &[b"tokens"]));
-        assert_ne!(trace_digest(a, &[b"tokens"]), trace_digest(b, &[b"tokens"]));
-        assert_ne!(trace_digest(a, &[b"tokens"]), trace_digest(a, &[b"tokenz"]));
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         AuditCase::AuditCaseEvents as Cases,
         AuditRent::AuditRentEvents as Audits,
         BillingVerifier::BillingVerifierEvents as Billing,
+        CheckBoard::CheckBoardEvents as Checks,
         DatanetRent::DatanetRentEvents as Rent,
         Erasures::ErasuresEvents as Erasing,
         FraudVerifier::FraudVerifierEvents as Fraud,
@@ -80,6 +81,7 @@ fn event(deployment: &Deployment, log: &Log) -> Result<Option<Event>, String> {
         (deployment.payout, payout),
         (deployment.erasures, erasures),
         (deployment.cases, cases),
+        (deployment.checks, checks),
     ];
     read.into_iter().find(|(address, _)| *address == from).map_or(Ok(None), |(_, decode)| decode(topics, data))
 }
@@ -475,6 +477,17 @@ fn cases(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
         Cases::CaseClosed(e) => Event::CaseClosed { id: hash(e.id), node: account(e.node), is_convicted: e.isConvicted },
         Cases::Credited(e) => Event::Credited { by: Custody::Cases, payee: account(e.payee), amount: wide(e.amount)? },
         Cases::OwedWithdrawn(e) => Event::OwedWithdrawn { by: Custody::Cases, payee: account(e.payee), amount: wide(e.amount)? },
+    }))
+}
+
+fn checks(topics: &[B256], data: &[u8]) -> Result<Option<Event>, String> {
+    Ok(Some(match read(topics, data)? {
+        Checks::BeaconAnnounced(e) => Event::BeaconAnnounced { epoch: e.epoch, origin: e.origin },
+        Checks::BeaconStored(e) => Event::BeaconStored { epoch: e.epoch, beacon: hash(e.beacon) },
+        Checks::ChecksCommitted(e) => {
+            Event::ChecksCommitted { epoch: e.epoch, checker: account(e.checker), root: hash(e.root), count: e.count }
+        }
+        Checks::ChecksRevealed(e) => Event::ChecksRevealed { epoch: e.epoch, checker: account(e.checker), root: hash(e.root) },
     }))
 }
 

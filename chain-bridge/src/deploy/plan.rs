@@ -12,9 +12,9 @@ use types::{amount::Amount, id::Address};
 use super::{DeployConfig, Deployment, FILE_BYTES_MAX, FileError, check, replace};
 use crate::{
     bindings::{
-        AnswerVerifier, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures, FraudVerifier,
-        IndexVerifier, InferenceEscrow, InsurancePool, MaskVerifier, PayoutVerifier, ReceiptChallenge, RewardsVault, Settlement,
-        SpanVerifier, StakeManager, WordRanges,
+        AnswerVerifier, AssetRegistry, AuditCase, AuditRent, BillingVerifier, CheckBoard, DatanetRent, DatanetTreasury, Erasures,
+        FraudVerifier, IndexVerifier, InferenceEscrow, InsurancePool, MaskVerifier, PayoutVerifier, ReceiptChallenge, RewardsVault,
+        Settlement, SpanVerifier, StakeManager, WordRanges,
     },
     chain::{Call, error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -47,6 +47,7 @@ pub fn plan(chain_id: u64, block: u64, deployer: Address, first_nonce: u64, conf
         answers: at(17),
         masks: at(18),
         indexes: at(19),
+        checks: at(20),
         config,
     }
 }
@@ -226,6 +227,7 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         erasures_: address(deployment.erasures),
         ranges_: address(deployment.words),
     };
+    let checks = CheckBoard::constructorCall { stakeManager_: stake, settlement_: settlement };
     vec![
         ("StakeManager", create(&StakeManager::BYTECODE, stakes.abi_encode())),
         ("InsurancePool", create(&InsurancePool::BYTECODE, InsurancePool::constructorCall { stakeManager_: stake }.abi_encode())),
@@ -247,6 +249,7 @@ pub(super) fn creations(deployment: &Deployment) -> Vec<(&'static str, Call)> {
         ("AnswerVerifier", create(&AnswerVerifier::BYTECODE, answers.abi_encode())),
         ("MaskVerifier", create(&MaskVerifier::BYTECODE, masks.abi_encode())),
         ("IndexVerifier", create(&IndexVerifier::BYTECODE, indexes.abi_encode())),
+        ("CheckBoard", create(&CheckBoard::BYTECODE, checks.abi_encode())),
     ]
 }
 

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     bindings::{
-        ARTIFACTS, AnswerVerifier, AssetRegistry, AuditCase, AuditRent, BillingVerifier, DatanetRent, DatanetTreasury, Erasures,
-        FraudVerifier, IndexVerifier, InferenceEscrow, InsurancePool, MaskVerifier, PayoutVerifier, ReceiptChallenge, RewardsVault,
-        Settlement, SpanVerifier, StakeManager,
+        ARTIFACTS, AnswerVerifier, AssetRegistry, AuditCase, AuditRent, BillingVerifier, CheckBoard, DatanetRent, DatanetTreasury,
+        Erasures, FraudVerifier, IndexVerifier, InferenceEscrow, InsurancePool, MaskVerifier, PayoutVerifier, ReceiptChallenge,
+        RewardsVault, Settlement, SpanVerifier, StakeManager,
     },
     chain::{error::ChainError, rpc::Rpc},
     convert::{account, address},
@@ -112,7 +112,13 @@ fn codes() -> Vec<Code> {
     let of_words: [&'static [u8]; 4] =
         [&SpanVerifier::BYTECODE, &AnswerVerifier::BYTECODE, &MaskVerifier::BYTECODE, &IndexVerifier::BYTECODE];
     let of_words = of_words.map(|creation| Code::Compiled(&creation[..creation.len().saturating_sub(CONSTANT_BYTES)]));
-    compiled.into_iter().map(Code::Compiled).chain([Code::Made(WORD_RANGES_HASH)]).chain(of_words).collect()
+    compiled
+        .into_iter()
+        .map(Code::Compiled)
+        .chain([Code::Made(WORD_RANGES_HASH)])
+        .chain(of_words)
+        .chain([Code::Compiled(&CheckBoard::BYTECODE)])
+        .collect()
 }
 
 /// Compares the code of one contract of the file with its artifact, byte for byte: before money goes there, and not back from anybody else's. An address that

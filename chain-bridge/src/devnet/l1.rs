@@ -2,7 +2,13 @@
 //!
 //! Base fee 10 gwei, blob base fee 1 gwei, the scalars of OP Mainnet after Ecotone: a small transaction pays about 1.9e14 wei for L1 data.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use alloy::sol_types::SolCall;
 use serde_json::{Value, json};
@@ -33,9 +39,10 @@ const L1_BLOCK_TIME_S: u64 = 12;
 const PLACE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The L1 as far as the L2 knows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct L1 {
-    number: u64,
+    /// The block that was told last.
+    number: Arc<AtomicU64>,
     genesis: u64,
 }
 
@@ -48,10 +55,10 @@ impl L1 {
         let code = format!("0x{}", hex::encode(&L1BlockDev::DEPLOYED_BYTECODE));
         rpc.request::<Value>("anvil_setCode", json!([L1_BLOCK, code])).await?;
         rpc.request::<Value>("anvil_impersonateAccount", json!([DEPOSITOR])).await?;
-        let l1 = Self { number: 1, genesis: rpc.latest().await?.timestamp };
-        l1.deposit(rpc).await?;
+        let l1 = Self { number: Arc::default(), genesis: rpc.latest().await?.timestamp };
+        l1.advance(rpc, 1).await?;
         let deadline = tokio::time::Instant::now() + PLACE_TIMEOUT;
-        while l1_number(rpc).await? < l1.number {
+        while l1_number(rpc).await? == 0 {
             if tokio::time::Instant::now() >= deadline {
                 return Err(ChainError::TooLate { what: "its first L1 block".into(), seconds: PLACE_TIMEOUT.as_secs() });
             }
@@ -61,7 +68,7 @@ impl L1 {
     }
 
     /// Moves the L1 on by one block for every `every` L2 blocks, until the chain is gone.
-    pub(super) async fn advance_every(&mut self, rpc: &Rpc, every: u64, look: Duration) {
+    pub(super) async fn advance_every(&self, rpc: &Rpc, every: u64, look: Duration) {
         let mut next = None;
         loop {
             tokio::time::sleep(look).await;
@@ -69,8 +76,7 @@ impl L1 {
                 let number = rpc.latest().await?.block.number;
                 let due = *next.get_or_insert_with(|| number.saturating_add(every));
                 if number >= due {
-                    self.number = self.number.saturating_add(1);
-                    self.deposit(rpc).await?;
+                    self.advance(rpc, 1).await?;
                     // From when it was due: a late look does not slow the L1 down.
                     next = Some(due.saturating_add(every));
                 }
@@ -82,13 +88,22 @@ impl L1 {
         }
     }
 
-    async fn deposit(&self, rpc: &Rpc) -> Result<(), ChainError> {
-        let source = keccak(&[b"devnet/l1/source", &self.number.to_be_bytes()]);
+    /// Moves the L1 on by so many blocks at once, as after a pause of the sequencer. The chain knows with its next block.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub(super) async fn advance(&self, rpc: &Rpc, blocks: u64) -> Result<(), ChainError> {
+        let number = self.number.fetch_add(blocks, Ordering::Relaxed).wrapping_add(blocks);
+        self.deposit(rpc, number).await
+    }
+
+    async fn deposit(&self, rpc: &Rpc, number: u64) -> Result<(), ChainError> {
+        let source = keccak(&[b"devnet/l1/source", &number.to_be_bytes()]);
         let transaction = json!([{
             "type": "0x7e",
             "from": DEPOSITOR,
             "to": L1_BLOCK,
-            "input": format!("0x{}", hex::encode(self.attributes())),
+            "input": format!("0x{}", hex::encode(self.attributes(number))),
             "gas": DEPOSIT_GAS,
             "sourceHash": source,
             "mint": "0x0",
@@ -98,16 +113,16 @@ impl L1 {
     }
 
     /// Packed calldata of Isthmus.
-    fn attributes(&self) -> Vec<u8> {
-        let hash = keccak(&[b"devnet/l1/block", &self.number.to_be_bytes()]);
-        let timestamp = self.genesis.saturating_add(self.number.saturating_mul(L1_BLOCK_TIME_S));
+    fn attributes(&self, number: u64) -> Vec<u8> {
+        let hash = keccak(&[b"devnet/l1/block", &number.to_be_bytes()]);
+        let timestamp = self.genesis.saturating_add(number.saturating_mul(L1_BLOCK_TIME_S));
         Writer::new()
             .bytes(&L1BlockDev::setL1BlockValuesIsthmusCall::SELECTOR)
             .u32(BASE_FEE_SCALAR)
             .u32(BLOB_BASE_FEE_SCALAR)
             .u64(0)
             .u64(timestamp)
-            .u64(self.number)
+            .u64(number)
             .bytes(&word(BASE_FEE))
             .bytes(&word(BLOB_BASE_FEE))
             .hash(hash)
@@ -140,6 +155,6 @@ mod tests {
 
     #[test]
     fn attributes_have_the_packed_length_of_isthmus() {
-        assert_eq!(L1 { number: 1, genesis: 0 }.attributes().len(), 176);
+        assert_eq!(L1 { number: Arc::default(), genesis: 0 }.attributes(1).len(), 176);
     }
 }

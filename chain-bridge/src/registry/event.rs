@@ -182,6 +182,14 @@ pub enum Event {
     RentPaid { datanet: AssetId, amount: Amount },
     /// Accrued rent that nobody earned is prepaid again.
     RentGivenBack { datanet: AssetId, amount: Amount },
+    /// The L1 block of an epoch's beacon for checks is noted.
+    BeaconAnnounced { epoch: u64, origin: u64 },
+    /// That beacon.
+    BeaconStored { epoch: u64, beacon: Hash32 },
+    /// A node sealed what it found in an epoch.
+    ChecksCommitted { epoch: u64, checker: Address, root: Hash32, count: u64 },
+    /// It showed what it had sealed.
+    ChecksRevealed { epoch: u64, checker: Address, root: Hash32 },
     /// The price of rent, from a time on.
     RentPriceSet { price: Amount, from: u64 },
 }

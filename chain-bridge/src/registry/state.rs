@@ -17,6 +17,7 @@ pub use records::{Accepted, Asset, Epoch, Escrow, IndexRoot, Operator, Payout, R
 use super::{
     ViewError,
     case::Cases,
+    check::Boards,
     erasure::{Erasure, Erasures},
     event::{Event, Logged},
     money::{LaneBooks, Money, Overturned},
@@ -46,6 +47,7 @@ pub struct State {
     pub(super) money: Money,
     pub(super) erasures: Erasures,
     pub(super) cases: Cases,
+    pub(super) boards: Boards,
 }
 
 impl State {
@@ -69,6 +71,11 @@ impl State {
             Event::Erased { .. } => self.apply_erasure(logged, unknown),
             Event::CaseOpened { .. } | Event::CaseAnswered { .. } | Event::CaseClosed { .. } => {
                 self.cases.apply(logged).ok_or_else(|| unknown("a slash case".into()))
+            }
+            Event::BeaconAnnounced { .. } | Event::BeaconStored { .. } | Event::ChecksCommitted { .. } | Event::ChecksRevealed { .. } => {
+                let staked = || self.operators.values().filter(|operator| operator.active > Amount::ZERO);
+                self.boards.apply(&logged.event, || staked().map(|operator| (operator.account, operator.active)).collect());
+                Ok(())
             }
             Event::IndexPosted { version, root, parameters, indexer, window_ends } => {
                 let index =

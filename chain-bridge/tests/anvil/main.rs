@@ -10,6 +10,7 @@ mod assets;
 mod attributed;
 mod availability;
 mod cases;
+mod checks;
 mod deploying;
 mod devnet;
 mod epoch;

@@ -12,11 +12,12 @@ pub mod check;
 pub mod index;
 pub mod prove;
 pub mod replay;
+pub(super) mod rounds;
 
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false, misdirected and omitted spans, send nothing\n  tributary audit prove R.json                 prove what is found: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit index NAME --from R.json     compare a posted index root with the texts; refute a wrong one\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false, misdirected and omitted spans, send nothing\n  tributary audit prove R.json                 prove what is found: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit rounds                       what this node was drawn to check, and what came of it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit index NAME --from R.json     compare a posted index root with the texts; refute a wrong one\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -73,6 +74,15 @@ enum Action {
         #[command(subcommand)]
         action: case::Action,
     },
+    /// Show which answers this data folder's node was drawn to check, and what came of it.
+    #[command(
+        after_help = "A node takes part if it has stake and `checks.enabled = true`. Receipts are drawn by a beacon that nobody knew while they were committed to; of each\nthe node fetches the transcript, searches its own index anew and compares text, spans, weights, masks and split. What is false it proves at once. What its\nnode does not show is withheld: that is said, and takes nothing from anybody.\n\nExamples:\n  tributary audit rounds\n  tributary audit rounds --epoch 12 --json"
+    )]
+    Rounds {
+        /// This epoch alone.
+        #[arg(long, value_name = "EPOCH")]
+        epoch: Option<u64>,
+    },
     /// Rebuild every payout from a folder that `tributary epoch export` wrote.
     #[command(
         after_help = "Needs no node, no wallet and no network: the folder holds receipts, quotes, manifests and the chain's events. Receipts are\nsigned by their nodes and trees follow from them; the events are the word of who exported them, which the folder carries signed: --by ADDRESS\nsays whose word is taken, and with --rpc URL they are compared with the chain's. Fails with the first record at odds.\nEach tree stands on the one before: every epoch up to --to is rebuilt, those from --from on are shown. --reattribute searches the answers whose bundles are at\nhand once more under other parameters, and shows who would have been paid how much more or less.\n\nExamples:\n  tributary audit replay FOLDER --from 3 --to 5\n  tributary audit replay FOLDER --reattribute 1                             what was paid, from a new search: nothing may differ\n  tributary audit replay FOLDER --reattribute 2 --parameters set.json --bundles RECEIPTS --texts TEXTS"
@@ -111,6 +121,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
         Action::Index { version, from, bootstrap } => index::run(context, &version, &from, context.is_dry(), bootstrap).await,
         Action::Case { action } => case::run(context, action).await,
+        Action::Rounds { epoch } => rounds::run(context, epoch),
         Action::Replay { folder, by, from, to, reattribute, parameters, bundles, texts } => {
             let reattribute = reattribute.map(|id| replay::reattribute::Asked { id, parameters, bundles, texts });
             replay::run(context, &folder, replay::Asked { by, from, to, reattribute }).await

@@ -41,7 +41,7 @@ pub struct Args {
 enum Action {
     /// Deploy all contracts with the wallet's money, write their addresses to a file, verify what stands there.
     #[command(
-        after_help = "Twenty-three transactions, about 48 million gas, explained and agreed to once. The addresses follow from the wallet's account and its nonce,\nso use a key that sends nothing else meanwhile. Interrupted, the same command goes on where it was; run again afterwards, it verifies.\n\nDefaults (a TOML file given by --parameters replaces any of them):\n  w1_s = 86400  w2_s = 21600  epoch_min_s = 28800  fallback_s = 3600  poster_bond = \"5 OPEN\"  min_data_bps = 1000\n  unbonding_s = 1209600  slash_delay_s = 604800  stake_min = \"10 OPEN\"  poster_stake_min = \"5 OPEN\"  indexer_stake_min = \"1 OPEN\"\n  thaw_s = 604800  honour_s = 1209600  index_window_s = 86400  rent_delay_s = 604800  treasury_delay_s = 604800  rent_price = \"1 OPEN\"\n  grace_blocks = 16  max_age_blocks = 43200  challenge_bond = \"0.0005 OPEN\"  answer_s = 7200  payout_answer_s = 540\n  case_bond = \"0.0005 OPEN\"  case_answer_s = 259200  case_age_blocks = 172800  block_s = 2\n\nExample:\n  tributary chain deploy --rpc https://rpc.example --governor 0x... --protocol 0x... --out registry.json\n\nNext: give the file to everybody (--registry FILE, or registry.json in the data folder)."
+        after_help = "Twenty-four transactions, about 49 million gas, explained and agreed to once. The addresses follow from the wallet's account and its nonce,\nso use a key that sends nothing else meanwhile. Interrupted, the same command goes on where it was; run again afterwards, it verifies.\n\nDefaults (a TOML file given by --parameters replaces any of them):\n  w1_s = 86400  w2_s = 21600  epoch_min_s = 28800  fallback_s = 3600  poster_bond = \"5 OPEN\"  min_data_bps = 1000\n  unbonding_s = 1209600  slash_delay_s = 604800  stake_min = \"10 OPEN\"  poster_stake_min = \"5 OPEN\"  indexer_stake_min = \"1 OPEN\"\n  thaw_s = 604800  honour_s = 1209600  index_window_s = 86400  rent_delay_s = 604800  treasury_delay_s = 604800  rent_price = \"1 OPEN\"\n  grace_blocks = 16  max_age_blocks = 43200  challenge_bond = \"0.0005 OPEN\"  answer_s = 7200  payout_answer_s = 540\n  case_bond = \"0.0005 OPEN\"  case_answer_s = 259200  case_age_blocks = 172800  block_s = 2\n\nExample:\n  tributary chain deploy --rpc https://rpc.example --governor 0x... --protocol 0x... --out registry.json\n\nNext: give the file to everybody (--registry FILE, or registry.json in the data folder)."
     )]
     Deploy {
         /// Approves attribution parameters and sets the rent; can move nobody's money.
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(deploy::calls(&deployment).len(), 23, "the number stands in the help of `chain deploy`, in words");
         let command = Args::augment_args(clap::Command::new("chain"));
         let deploy = command.find_subcommand("deploy").unwrap().get_after_help().unwrap().to_string();
-        assert!(deploy.starts_with("Twenty-three transactions"), "{deploy}");
+        assert!(deploy.starts_with("Twenty-four transactions"), "{deploy}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use p2p::identity::NodeSeed;
 use serde::Serialize;
 use types::{amount::Amount, id::Address};
 
-use super::{Context, talk::ask_node};
+use super::{Context, audit::rounds::rounds, talk::ask_node};
 use crate::{
     chain::alarm_of,
     finalized::{Alarm, LastFinal},
@@ -38,8 +38,20 @@ struct Printed {
     chain: Option<OnChain>,
     /// Why the chain could not be asked.
     chain_error: Option<String>,
+    /// The latest round of checks that this node took part in; nothing if there was none.
+    checks: Option<Checks>,
     /// A final block that changed: nothing of money is done until a person has looked.
     alarm: Option<Alarm>,
+}
+
+/// What came of the receipts that the node was drawn to check in an epoch.
+#[derive(Debug, Serialize)]
+struct Checks {
+    epoch: u64,
+    drawn: usize,
+    agreed: usize,
+    found: usize,
+    withheld: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +90,9 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
         Ok((chain, alarm)) => (Some(chain), alarm, None),
         Err(error) => (None, None, Some(format!("{error:#}"))),
     };
-    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error, alarm };
+    let last = rounds(context)?.pop();
+    let checks = last.map(|of| Checks { epoch: of.epoch, drawn: of.own, agreed: of.agreed, found: of.found, withheld: of.withheld });
+    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error, checks, alarm };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     context.output.result(&printed, || describe(&printed, now))
 }
@@ -132,6 +146,9 @@ fn describe(printed: &Printed, now: u64) -> String {
     lines.extend(status.waiting.iter().map(|why| format!("waiting   {why}")));
     lines.push(format!("receipts  {} signed, {} not posted yet", status.receipts, status.receipts_unposted));
     lines.extend(watching(status, now));
+    lines.extend(printed.checks.iter().map(|Checks { epoch, drawn, agreed, found, withheld }| {
+        format!("checks    epoch {epoch}: drawn for {drawn}, {agreed} agree, {found} do not, {withheld} withheld: tributary audit rounds")
+    }));
     lines.push(format!("memory    {} MB", status.memory_bytes / 1_000_000));
     lines.push(format!("clients   {}", printed.addresses.clients));
     lines.extend(printed.addresses.overlay.iter().map(|at| format!("overlay   {at}")));
@@ -185,7 +202,8 @@ mod tests {
         let account = Address([2; 20]);
         let at = "127.0.0.1:9".parse().unwrap();
         let addresses = Addresses { pid: 1, node, account, overlay: vec!["/ip4/127.0.0.1/tcp/1".into()], clients: at, bulk: at, log: None };
-        Printed { status, account, addresses, chain: None, chain_error: chain_error.map(str::to_owned), alarm: None }
+        let chain_error = chain_error.map(str::to_owned);
+        Printed { status, account, addresses, chain: None, chain_error, checks: None, alarm: None }
     }
 
     #[test]

@@ -33,6 +33,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::Bundle,
+    check::DrawRule,
     epoch::{
         self, Parts, Payout, Standing,
         replay::{Facts as _, RootFacts, check_root},
@@ -133,8 +134,8 @@ pub struct Settling {
     pub trees: trees::Trees,
     /// This node's roots that are asked about.
     pub own_roots: own::OwnRoots,
-    /// Who was drawn to check answers.
-    pub draws: Arc<dyn sealed::Draws>,
+    /// The rule by which checkers are drawn.
+    pub draw_rule: DrawRule,
 }
 
 /// What a payout tree was built from.
@@ -510,7 +511,13 @@ impl Settling {
     }
 
     /// A node's receipts of an epoch, from itself, checked against its root.
-    async fn receipts_of(&self, state: &State, node: Address, epoch: u64, root: &SubmittedRoot) -> anyhow::Result<Vec<ReceiptItem>> {
+    pub(super) async fn receipts_of(
+        &self,
+        state: &State,
+        node: Address,
+        epoch: u64,
+        root: &SubmittedRoot,
+    ) -> anyhow::Result<Vec<ReceiptItem>> {
         let mut items = Vec::new();
         if node == self.account.address() {
             while u64::try_from(items.len())? < root.count {
@@ -530,7 +537,7 @@ impl Settling {
     }
 
     /// A connection to an operator's node, where its ad says that it answers.
-    async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
+    pub(super) async fn connect(&self, state: &State, account: Address) -> anyhow::Result<(Client, Connection)> {
         let operator = state.operator(account).context("not an operator")?;
         let ads = self.overlay.ads().await?;
         let ad = ads
@@ -601,7 +608,7 @@ pub async fn ask_once(stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
 }
 
 /// The bytes that answer one question on a stream of its own.
-async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
     answer_of(connection.open_stream().await?, &ask).await
 }
 

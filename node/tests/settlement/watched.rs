@@ -46,7 +46,7 @@ const TEXT: &str = "Bilateral sensorineural hearing impairment of congenital ons
 const ANSWER: &str = "It is a sensorineural hearing impairment of congenital onset affecting speech development.";
 const CONTRIBUTOR: Address = Address([0xa1; 20]);
 
-fn index() -> Index {
+pub(super) fn index() -> Index {
     let text = TEXT.as_bytes();
     let source = Source { contributor: CONTRIBUTOR, block: 1, ordinal: 0, text_root: text_root(text), text };
     let version = AssetVersion { asset: AssetId(3), version: 1 };
@@ -128,7 +128,7 @@ async fn transcripts(settling: &Settling, epoch: u64, from: u64) -> Vec<Transcri
     }
 }
 
-async fn connected(devnet: &Devnet, account: Account) -> ChainClient {
+pub(super) async fn connected(devnet: &Devnet, account: Account) -> ChainClient {
     ChainClient::connect(devnet.url(), devnet.deployment().clone(), Some(account)).await.unwrap()
 }
 

@@ -1,6 +1,5 @@
 //! From a bundle and the public Datanets, or from an exported folder, to proofs that the chain takes.
 
-mod attribution;
 mod folder;
 mod requests;
 
@@ -24,12 +23,13 @@ use types::{
     id::{Address, Hash32},
 };
 
-use self::attribution::Fault;
-
 use crate::{
     chain::Chained,
     command::{Context, index as build, receipt, sent::Transaction, talk::joining},
-    evidence::search::{Found, bill_faults, lane_fault},
+    evidence::{
+        attribution::{self, Fault},
+        search::{Found, bill_faults, lane_fault},
+    },
     output::table,
 };
 

@@ -18,29 +18,29 @@ use types::{
 
 /// A fault of a receipt's attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// Its name in Protocol P7.
-    pub(super) fault: &'static str,
+    pub(crate) fault: &'static str,
     /// The span that is void once it is proven; nothing where none is.
-    pub(super) span: Option<u16>,
-    pub(super) mode: &'static str,
-    pub(super) why: String,
+    pub(crate) span: Option<u16>,
+    pub(crate) mode: &'static str,
+    pub(crate) why: String,
     /// What the answer says there, as far as it goes.
-    pub(super) answer: String,
+    pub(crate) answer: String,
 }
 
 /// A fault with what the chain takes for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) fault: Fault,
+pub(crate) struct Found {
+    pub(crate) fault: Fault,
     /// While a payout that the receipt is in can change.
-    pub(super) proof: Proof,
+    pub(crate) proof: Proof,
     /// After that.
-    pub(super) late: Proof,
+    pub(crate) late: Proof,
 }
 
 /// All that bundle and index prove, in the order in which it is sent: what voids a span first, so that nobody is paid by it; of the others one is enough.
-pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultError> {
+pub(crate) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultError> {
     let false_spans = fault::find_false_spans(bundle, index);
     let others = Parameters::builtin(bundle.receipt.document.parameters).map_or(Ok(Vec::new()), |set| proof::find(bundle, set, index));
     let (false_spans, others) = match (false_spans, others) {

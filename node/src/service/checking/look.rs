@@ -1,0 +1,157 @@
+//! Looking at one receipt: its transcript from its node, everything in it recomputed with this node's own index, what is false of it proved.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use attribution::{
+    bundle::Bundle,
+    check::round::Drawn,
+    check::{Outcome, Reexecution, Verdict, judge, trace},
+    index::{DatanetIndex, Index},
+    message::{self, Ask, ReceiptItem, Reply},
+};
+use chain_bridge::registry::State;
+use types::{
+    encoding::Document as _,
+    id::{AssetVersion, Hash32},
+    manifest::Manifest,
+    quote::Class,
+    receipt::Finding,
+    text::canonical_lossy,
+};
+
+use super::Checking;
+use crate::{
+    evidence::{
+        attribution as provable,
+        search::{Found, bill_faults, lane_fault},
+    },
+    service::settlement::{ask_bytes, sealed::fetch_sealed},
+};
+
+/// Proofs of one receipt that are sent: the first takes stake, the others void what nobody is to be paid for.
+const PROVED_MAX: usize = 16;
+
+/// What came of a look.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) outcome: Outcome,
+    pub(super) note: Option<String>,
+    /// Faults that the chain took proofs of.
+    pub(super) proved: Vec<String>,
+}
+
+impl Looked {
+    fn unable(why: String) -> Self {
+        Self { outcome: Outcome::Unable, note: Some(why), proved: Vec::new() }
+    }
+}
+
+impl Checking {
+    /// Looks at a receipt.
+    ///
+    /// # Errors
+    /// What kept its transcript from coming, which may come later.
+    pub(super) async fn look(&self, state: &Arc<State>, epoch: u64, drawn: &Drawn) -> anyhow::Result<Looked> {
+        let root = state.epoch(epoch).and_then(|epoch| epoch.roots.get(&drawn.node).copied()).context("its root is gone")?;
+        let mut items = self.settling.receipts_of(state, drawn.node, epoch, &root).await?;
+        let place = usize::try_from(drawn.index)?;
+        let item = if place < items.len() { items.swap_remove(place) } else { bail!("its root covers fewer receipts now") };
+        let bundle = match item.receipt.document.class {
+            Class::Open => self.published(state, epoch, drawn, &item).await?,
+            Class::Checked => self.sealed(state, epoch, drawn, &item).await?,
+            Class::Sealed => return Ok(Looked::unable("its class is sealed: nobody but the client sees it".to_owned())),
+        };
+        let Some(index) = self.index(&bundle.manifest).await else {
+            return Ok(Looked::unable("this node does not have the index that the answer was attributed by".to_owned()));
+        };
+        let again = self.again(&bundle).await;
+        let (verdict, digest, faults) = self.judged(state, bundle, index, again).await?;
+        let mut proved = Vec::new();
+        for fault in faults.into_iter().take(PROVED_MAX) {
+            if self.settling.prove(epoch, &fault).await {
+                proved.push(format!("{}: {}", fault.fault, fault.why));
+            }
+        }
+        let note = (verdict.finding != Finding::Agrees && proved.is_empty()).then(|| "no proof of it was taken by the chain".to_owned());
+        Ok(Looked { outcome: Outcome::judged(verdict, digest), note, proved })
+    }
+
+    /// The bundle of an open answer, from its node.
+    async fn published(&self, state: &State, epoch: u64, drawn: &Drawn, item: &ReceiptItem) -> anyhow::Result<Bundle> {
+        let (client, connection) = self.settling.connect(state, drawn.node).await?;
+        let answer = ask_bytes(&connection, Ask::Transcripts { epoch, from: drawn.index }).await;
+        client.close(p2p::stream::code::SHUTDOWN).await;
+        let transcript = match message::decode(&answer?)? {
+            Reply::Transcripts(page) => page.into_iter().next().context("it shows no transcript of it")?,
+            Reply::Refused(why) => bail!("it refuses: {why}"),
+            _ => bail!("it answered something else than transcripts"),
+        };
+        Ok(transcript.read(&item.receipt, &self.settling.deployment.domains())?)
+    }
+
+    /// The bundle of a checked answer, which its node has sealed and opens to who was drawn.
+    async fn sealed(&self, state: &State, epoch: u64, drawn: &Drawn, item: &ReceiptItem) -> anyhow::Result<Bundle> {
+        let (client, connection) = self.settling.connect(state, drawn.node).await?;
+        let (account, domains) = (&self.settling.account, self.settling.deployment.domains());
+        let bundle = fetch_sealed(&connection, account, &domains, epoch, &item.receipt).await;
+        client.close(p2p::stream::code::SHUTDOWN).await;
+        Ok(bundle?)
+    }
+
+    /// The index over a manifest's Datanets: as this node answers under it, or put together from what it answers under.
+    async fn index(&self, manifest: &Manifest) -> Option<Arc<Index>> {
+        let offers = self.offers.read().await;
+        if let Some(offer) = offers.get(&manifest.root()) {
+            return Some(Arc::clone(&offer.index));
+        }
+        let held = |version: AssetVersion| -> Option<Arc<DatanetIndex>> {
+            let known = offers.values().flat_map(|offer| offer.manifest.datanets.iter().zip(offer.index.datanets()));
+            let mut of_version = known.filter(|(datanet, _)| datanet.version == version);
+            of_version.next().map(|(_, index)| Arc::clone(index))
+        };
+        let parts = manifest.datanets.iter().map(|datanet| held(datanet.version)).collect::<Option<Vec<_>>>()?;
+        Index::new(parts).ok().filter(|index| index.root() == manifest.index).map(Arc::new)
+    }
+
+    /// The answer as its tokens spell it, where this node has the model. Whether the model gives these tokens is not asked here: `audit check` executes it again.
+    async fn again(&self, bundle: &Bundle) -> Reexecution {
+        let is_served = self.offers.read().await.contains_key(&bundle.manifest.root());
+        let options = bundle.request.document.asked(&bundle.options.0).ok();
+        let spelled = self.engine.as_ref().filter(|_| is_served).zip(options);
+        let answer = spelled.map_or_else(
+            || bundle.answer.clone(),
+            |(engine, options)| canonical_lossy(&engine.text(&options.stop, &bundle.continued, &bundle.token_ids)),
+        );
+        Reexecution { wrong_token: None, far_from: None, answer, tokens_in: None }
+    }
+
+    /// What is found, the digest of having looked, and what can be proved.
+    async fn judged(
+        &self,
+        state: &Arc<State>,
+        bundle: Bundle,
+        index: Arc<Index>,
+        again: Reexecution,
+    ) -> anyhow::Result<(Verdict, Hash32, Vec<Found>)> {
+        let (state, deployment, me) = (Arc::clone(state), self.settling.deployment.clone(), self.settling.account.address());
+        let judging = move || {
+            let verdict = judge(&bundle, &index, &again);
+            let digest = trace(me, &bundle, &index, &again, verdict);
+            let node = bundle.receipt.document.node;
+            let mut faults = Vec::new();
+            if verdict.finding != Finding::Agrees {
+                // What cannot be searched is reported all the same.
+                let found = provable::find(&bundle, &index).unwrap_or_default();
+                let of =
+                    |found: provable::Found| Found { fault: found.fault.fault, why: found.fault.why, accused: node, proof: found.proof };
+                faults.extend(found.into_iter().map(of));
+                let item = ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest);
+                faults.extend(bill_faults(&state, &deployment, &item));
+                faults.extend(lane_fault(&state, &deployment, &bundle.receipt, &bundle.lane.document));
+            }
+            (verdict, digest, faults)
+        };
+        Ok(tokio::task::spawn_blocking(judging).await?)
+    }
+}
