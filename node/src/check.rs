@@ -28,7 +28,7 @@ use types::{
     amount::Amount,
     encoding::Document as _,
     fingerprint::POSITIONS,
-    id::{Hash32, NodeId},
+    id::NodeId,
     key::{Account, Domains, Signed},
     receipt::{CheckReport, Finding, Reason},
     text,

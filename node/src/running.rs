@@ -66,7 +66,7 @@ use crate::{
     service::{
         adapters::Fetching,
         auditing::Auditing,
-        checking::Checking,
+        checking::{Checking, draws::BoardDraws},
         erasing::Erasing,
         gate::{self, Gate},
         index::{Indexing, store::Indexes},
@@ -285,7 +285,7 @@ impl Node {
             notes: std::sync::Mutex::default(),
             trees: Trees::default(),
             own_roots: OwnRoots::default(),
-            draw_rule: config.checks.rule(),
+            draws: Arc::new(BoardDraws { snapshots: snapshots.clone(), rule: config.checks.rule(), node: account.address() }),
         });
         spawn(&mut tasks, &stop, Arc::clone(&settling).run(config.settle_every_s));
         if config.checks.enabled {

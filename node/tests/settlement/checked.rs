@@ -16,6 +16,7 @@ use node::{
     service::{
         checking::{
             Checking,
+            draws::BoardDraws,
             kept::{Kept, Row},
         },
         index::store::Indexes,
@@ -108,26 +109,27 @@ async fn nodes_that_are_drawn_check_one_another_agree_on_what_is_right_and_prove
     let mut third = Operator::new(&devnet, 4, false, &[&answering, &second]).await;
     let payer = payer(&devnet, 2).await;
 
-    for node in [&mut answering, &mut second, &mut third] {
-        node.draw_rule = RULE.rule();
-    }
-
-    // One answers truly and falsely, and shows all that is open, and what is checked to who is drawn; another answers truly.
+    // One answers truly and falsely, and shows what is open, and to who was drawn what is checked, but for one; another answers truly.
     let liar = answering.address();
     let honest = counted(&answering, &payer, 1, Class::Open, |_| {}).await;
     let closed = counted(&answering, &payer, 2, Class::Checked, |_| {}).await;
+    let lost = counted(&answering, &payer, 5, Class::Checked, |_| {}).await;
     let misdirected = counted(&answering, &payer, 3, Class::Open, |receipt| receipt.spans[0].payee = liar).await;
     let other = counted(&second, &payer, 4, Class::Open, |_| {}).await;
     verify_full(&honest, &index()).unwrap();
-    let own = [honest.clone(), closed.clone(), misdirected.clone()];
+    let mut own = vec![honest.clone(), closed, misdirected.clone()];
     for bundle in &own {
         keep(&answering, bundle, None);
     }
-    second.books.keep_receipt(&other, &other.lane, &other.voucher).unwrap();
+    // Who shows nobody what was checked: its text is lost.
+    answering.books.keep_closed(&lost, &lost.lane, &lost.voucher, None).unwrap();
+    own.push(lost.clone());
+    keep(&second, &other, None);
 
     let mut folders = BTreeMap::new();
-    let all = [&honest, &closed, &misdirected, &other].map(Clone::clone);
+    let all = [&own[..], &[other.clone()]].concat();
     for node in [&mut answering, &mut second, &mut third] {
+        node.draws = Arc::new(BoardDraws { snapshots: node.chained.snapshots(), rule: RULE.rule(), node: node.address() });
         let settling = node.settling(false, false);
         node.serve(&settling).await;
         folders.insert(node.address(), check(node, &settling, &all));
@@ -178,8 +180,10 @@ async fn nodes_that_are_drawn_check_one_another_agree_on_what_is_right_and_prove
     let mut traces = Vec::new();
     for (who, kept) in &seen {
         for row in kept.checks.iter().filter(|row| row.receipt != misdirected.receipt.document.hash()) {
+            let is_lost = row.receipt == lost.receipt.document.hash();
             match &row.outcome {
-                Some(Outcome::Judged { finding: Finding::Agrees, trace, .. }) => traces.push((row.receipt, *trace)),
+                Some(Outcome::Judged { finding: Finding::Agrees, trace, .. }) if !is_lost => traces.push((row.receipt, *trace)),
+                Some(Outcome::Withheld) if is_lost => {}
                 outcome => panic!("{who}: {outcome:?}: {row:#?}"),
             }
             assert_eq!(row.proved, Vec::<String>::new());

@@ -5,6 +5,30 @@ use chain_bridge::registry::State;
 use types::id::{Address, Hash32};
 
 use super::stakes;
+use crate::{
+    chain::Snapshots,
+    service::settlement::sealed::{Draws, NotDrawable},
+};
+
+/// Draws of one node's receipts, by the latest books.
+#[derive(Debug)]
+pub struct BoardDraws {
+    /// The chain's books as they change.
+    pub snapshots: Snapshots,
+    /// The rule of the draw.
+    pub rule: DrawRule,
+    /// Who answered.
+    pub node: Address,
+}
+
+impl Draws for BoardDraws {
+    fn is_drawn(&self, epoch: u64, receipt: Hash32, account: Address) -> Result<bool, NotDrawable> {
+        let state = std::sync::Arc::clone(&self.snapshots.borrow().latest);
+        // Of stakes that no draw can be made by nobody is drawn; the chain holds none.
+        let drawn = is_drawn(&state, self.rule, epoch, (self.node, receipt), account).ok().flatten();
+        drawn.ok_or(NotDrawable::NoBeacon(epoch))
+    }
+}
 
 /// Whether `account` is one of those who check `receipt`, which `node` answered and put under its root of `epoch`; nothing while the epoch has no beacon.
 ///

@@ -86,7 +86,7 @@ pub struct Kept {
 
 impl Kept {
     /// A round in which nothing was done yet.
-    pub const fn new(epoch: u64, checker: Address, beacon: Hash32) -> Self {
+    pub fn new(epoch: u64, checker: Address, beacon: Hash32) -> Self {
         let (roots, checks) = (Vec::new(), Vec::new());
         Self { epoch, checker, beacon, roots, checks, left_out: 0, sealed: None, committed: None, revealed: None }
     }

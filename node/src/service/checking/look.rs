@@ -12,7 +12,6 @@ use attribution::{
 };
 use chain_bridge::registry::State;
 use types::{
-    encoding::Document as _,
     id::{AssetVersion, Hash32},
     manifest::Manifest,
     quote::Class,
@@ -90,13 +89,13 @@ impl Checking {
         Ok(transcript.read(&item.receipt, &self.settling.deployment.domains())?)
     }
 
-    /// The bundle of a checked answer, which its node has sealed and opens to who was drawn.
+    /// The bundle of a checked answer, from its node, which reckons by itself that this one was drawn.
     async fn sealed(&self, state: &State, epoch: u64, drawn: &Drawn, item: &ReceiptItem) -> anyhow::Result<Bundle> {
-        let (client, connection) = self.settling.connect(state, drawn.node).await?;
         let (account, domains) = (&self.settling.account, self.settling.deployment.domains());
-        let bundle = fetch_sealed(&connection, account, &domains, epoch, &item.receipt).await;
+        let (client, connection) = self.settling.connect(state, drawn.node).await?;
+        let fetched = fetch_sealed(&connection, account, &domains, epoch, &item.receipt).await;
         client.close(p2p::stream::code::SHUTDOWN).await;
-        Ok(bundle?)
+        Ok(fetched?)
     }
 
     /// The index over a manifest's Datanets: as this node answers under it, or put together from what it answers under.
