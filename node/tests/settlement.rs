@@ -40,9 +40,8 @@ use chain_bridge::{
 use node::{
     books::Books,
     chain::Chained,
-    config::Checks,
     payouts::Payouts,
-    service::settlement::{Settling, own::OwnRoots, trees::Trees},
+    service::settlement::{Settling, own::OwnRoots, sealed::NoDraws, trees::Trees},
 };
 use p2p::{
     identity::NodeSeed,
@@ -136,7 +135,7 @@ async fn what_was_collected_and_never_receipted_returns_to_its_payer() {
         notes: std::sync::Mutex::default(),
         trees: Trees::default(),
         own_roots: OwnRoots::default(),
-        draw_rule: Checks::default().rule(),
+        draws: Arc::new(NoDraws),
     });
     let running = tokio::spawn(settling.run(0));
 

@@ -33,7 +33,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context as _, ensure};
 use attribution::{
     bundle::Bundle,
-    check::DrawRule,
     epoch::{
         self, Parts, Payout, Standing,
         replay::{Facts as _, RootFacts, check_root},
@@ -134,8 +133,8 @@ pub struct Settling {
     pub trees: trees::Trees,
     /// This node's roots that are asked about.
     pub own_roots: own::OwnRoots,
-    /// The rule by which checkers are drawn.
-    pub draw_rule: DrawRule,
+    /// Who was drawn to check answers.
+    pub draws: Arc<dyn sealed::Draws>,
 }
 
 /// What a payout tree was built from.

@@ -1,8 +1,12 @@
 //! Checked answers: who is given the sealed transcript of one, over real sockets, and who is not.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use attribution::{
@@ -14,16 +18,12 @@ use attribution::{
         wrap::ExchangeSecret,
     },
 };
-use chain_bridge::{client::checks::ORIGIN_BLOCKS, devnet::Devnet, registry::State};
+use chain_bridge::registry::State;
 use node::{
     books::texts::Text,
-    config::Checks,
-    service::{
-        checking::draws::is_drawn,
-        settlement::{
-            Settling, ask_once,
-            sealed::{FetchError, fetch_sealed},
-        },
+    service::settlement::{
+        Settling, ask_once,
+        sealed::{Draws, FetchError, NotDrawable, fetch_sealed},
     },
 };
 use p2p::{
@@ -43,6 +43,22 @@ use super::{
     watched::{made, post},
     world::{Operator, account, devnet, mine, payer, until},
 };
+
+/// Fixed draws, from the moment on in which there is a beacon.
+#[derive(Debug, Default)]
+struct Fixed {
+    has_beacon: AtomicBool,
+    drawn: Mutex<BTreeSet<(u64, Hash32, Address)>>,
+}
+
+impl Draws for Fixed {
+    fn is_drawn(&self, epoch: u64, receipt: Hash32, account: Address) -> Result<bool, NotDrawable> {
+        if !self.has_beacon.load(Ordering::Relaxed) {
+            return Err(NotDrawable::NoBeacon(epoch));
+        }
+        Ok(self.drawn.lock().unwrap().contains(&(epoch, receipt, account)))
+    }
+}
 
 /// Everything that is logged in this process.
 #[derive(Clone, Default)]
@@ -118,24 +134,6 @@ async fn root_seen(settling: &Settling, own: Address, epoch: u64) {
     settling.snapshots.clone().wait_for(|snapshot| has_root(&snapshot.latest)).await.unwrap();
 }
 
-/// One checker of every receipt.
-const RULE: Checks = Checks { enabled: true, rate: u32::MAX, checkers: 1, eligible_min: 1 };
-
-/// Has an epoch's beacon stored; what the node's books say then.
-async fn beacon(devnet: &Devnet, node: &Operator, settling: &Settling, epoch: u64) -> Arc<State> {
-    let (client, times) = (node.client(), node.state().await.epoch(epoch).cloned().unwrap());
-    let now = client.latest().await.unwrap().timestamp;
-    pass(node, times.accepts_until.saturating_sub(now).max(1)).await;
-    client.announce_check_beacon(epoch).await.unwrap();
-    devnet.advance_l1(ORIGIN_BLOCKS).await.unwrap();
-    mine(client, 1).await;
-    client.store_check_beacon(epoch).await.unwrap();
-    let has_beacon = |state: &State| state.board(epoch).is_some_and(|board| board.beacon.is_some());
-    let mut snapshots = settling.snapshots.clone();
-    let seen = snapshots.wait_for(|snapshot| has_beacon(&snapshot.latest)).await.unwrap();
-    Arc::clone(&seen.latest)
-}
-
 /// Lets the chain's time pass, until that is final.
 async fn pass(node: &Operator, seconds: u64) {
     let _: Value = node.client().rpc().request("anvil_mine", json!(["0x2", format!("{seconds:#x}")])).await.unwrap();
@@ -152,9 +150,8 @@ async fn a_checked_answer_is_read_by_its_client_and_its_drawn_checkers_alone_and
     let (w1_s, w2_s) = (3_600, 600);
     let devnet = devnet(w1_s, w2_s).await;
     let mut node = Operator::new(&devnet, 1, false, &[]).await;
-    node.draw_rule = RULE.rule();
-    // Of these two one checks an answer and the other does not.
-    let _staked = [Operator::new(&devnet, 5, false, &[]).await, Operator::new(&devnet, 6, false, &[]).await];
+    let draws = Arc::new(Fixed::default());
+    node.draws = Arc::clone(&draws) as Arc<dyn Draws>;
     let (payer, other_payer) = (payer(&devnet, 2).await, payer(&devnet, 3).await);
     let settling = node.settling(false, false);
     let at = node.serve(&settling).await;
@@ -171,18 +168,16 @@ async fn a_checked_answer_is_read_by_its_client_and_its_drawn_checkers_alone_and
     assert!(node.books.text(hash).unwrap().is_some_and(|(number, text)| number == 0 && text.client_wrap().is_some()));
     assert!(node.books.text(sealed.receipt.document.hash()).unwrap().is_none(), "of a sealed answer nothing is kept");
 
-    let (client, other_client) = (Asker::new(2, at, &node).await, Asker::new(3, at, &node).await);
-    let (drawn, undrawn, stranger) = (Asker::new(5, at, &node).await, Asker::new(6, at, &node).await, Asker::new(7, at, &node).await);
+    let (client, other_client, drawn, undrawn) =
+        tokio::join!(Asker::new(2, at, &node), Asker::new(3, at, &node), Asker::new(5, at, &node), Asker::new(6, at, &node));
     // The client has it back before any root; nobody else is drawn before there is one.
     assert_eq!(client.fetch(&node, 0, &checked).await.unwrap(), checked);
     assert_eq!(drawn.withheld(&node, 1, &checked).await, Withheld::Unknown { epoch: 1, receipt: hash });
     let epoch = post(&node, &[checked.clone(), other.clone(), open.clone(), sealed.clone()]).await;
     root_seen(&settling, node.address(), epoch).await;
     assert_eq!(drawn.withheld(&node, epoch, &checked).await, Withheld::NoBeacon(epoch));
-    let state = beacon(&devnet, &node, &settling, epoch).await;
-    let is_drawn = |who: &Asker| is_drawn(&state, node.draw_rule, epoch, (node.address(), hash), who.account.address()).unwrap();
-    let (drawn, undrawn) = if is_drawn(&drawn) == Some(true) { (drawn, undrawn) } else { (undrawn, drawn) };
-    assert_eq!((is_drawn(&drawn), is_drawn(&undrawn), is_drawn(&stranger)), (Some(true), Some(false), Some(false)));
+    draws.drawn.lock().unwrap().insert((epoch, hash, drawn.account.address()));
+    draws.has_beacon.store(true, Ordering::Relaxed);
 
     let read = drawn.fetch(&node, epoch, &checked).await.unwrap();
     assert_eq!(read, checked, "what a checker executes again is what the client signed and the node answered");

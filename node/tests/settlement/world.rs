@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attribution::{bundle::Bundle, check::DrawRule};
+use attribution::bundle::Bundle;
 use chain_bridge::{
     availability::Calldata,
     client::ChainClient,
@@ -17,11 +17,15 @@ use chain_bridge::{
 use node::{
     books::Books,
     chain::Chained,
-    config::Checks,
     payouts::Payouts,
     service::{
         SETTLEMENT_TAG,
-        settlement::{Settling, own::OwnRoots, trees::Trees},
+        settlement::{
+            Settling,
+            own::OwnRoots,
+            sealed::{Draws, NoDraws},
+            trees::Trees,
+        },
     },
 };
 use p2p::{
@@ -99,8 +103,8 @@ pub(crate) struct Operator {
     pub(crate) books: Arc<Books>,
     pub(crate) overlay: OverlayHandle,
     folder: tempfile::TempDir,
-    /// By which it draws who checks its answers.
-    pub(crate) draw_rule: DrawRule,
+    /// Who is drawn to check its answers: nobody, unless a test says so.
+    pub(crate) draws: Arc<dyn Draws>,
     /// What runs for it, as long as it is there.
     pub(crate) tasks: JoinSet<()>,
 }
@@ -121,7 +125,7 @@ impl Operator {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store"), StoreConfig::default()).unwrap();
         let books = Arc::new(Books::new(store.records()));
-        Self { account, seed, chained, books, overlay, folder, draw_rule: Checks::default().rule(), tasks: JoinSet::new() }
+        Self { account, seed, chained, books, overlay, folder, draws: Arc::new(NoDraws), tasks: JoinSet::new() }
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -167,7 +171,7 @@ impl Operator {
             notes: std::sync::Mutex::default(),
             trees: Trees::default(),
             own_roots: OwnRoots::default(),
-            draw_rule: self.draw_rule,
+            draws: Arc::clone(&self.draws),
         })
     }
 

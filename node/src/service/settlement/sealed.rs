@@ -1,13 +1,13 @@
 //! Sealed transcripts of this node's checked answers, for the answer's client and for those whom the chain drew to check it; and those of other nodes, asked for.
 //!
 //! Who asks proves with its account who it is, and with the same signature what the key is wrapped for (`attribution::transcript::ask`). Whether it was drawn is this
-//! node's own reckoning from the chain's latest block ([`is_drawn`]): of a checker it takes neither its word nor that of who sent it. What is kept is forgotten when the epoch is past W1 and
+//! node's own reckoning from the chain ([`Draws`]): of a checker it takes neither its word nor that of who sent it. What is kept is forgotten when the epoch is past W1 and
 //! W2: what is found later takes nothing from anybody, and until then every drawn checker has had two thirds of W1.
 //!
 //! A question costs a signature's recovery, a draw (three hashes), one record read and two multiplications on the curve: half a millisecond; a peer asks no more often than for
 //! anything else. Nothing of a text, a key or a wrap is logged.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use anyhow::Context as _;
 use attribution::{
@@ -34,7 +34,24 @@ use types::{
 };
 
 use super::{Settling, ask_once};
-use crate::{books::texts::Windows, service::checking::draws::is_drawn};
+use crate::books::texts::Windows;
+
+/// Why it is not known who was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDrawable {
+    /// The epoch's beacon is not stored, or was not read yet.
+    #[error("epoch {0} has no beacon yet")]
+    NoBeacon(u64),
+}
+
+/// Says who was drawn to check this node's answers.
+pub trait Draws: fmt::Debug + Send + Sync {
+    /// Whether `account` is one of those who check `receipt`, which stands under this node's root of `epoch`.
+    ///
+    /// # Errors
+    /// [`NotDrawable`].
+    fn is_drawn(&self, epoch: u64, receipt: Hash32, account: Address) -> Result<bool, NotDrawable>;
+}
 
 /// Why a node's sealed transcript was not had.
 #[derive(Debug, thiserror::Error)]
@@ -136,10 +153,10 @@ impl Settling {
         if class != Class::Checked {
             return Ok(Err(Withheld::Class(class)));
         }
-        Ok(match is_drawn(&snapshot.latest, self.draw_rule, epoch, (self.account.address(), receipt), account)? {
-            Some(true) => Ok(()),
-            Some(false) => Err(Withheld::NotDrawn { account, epoch, receipt }),
-            None => Err(Withheld::NoBeacon(epoch)),
+        Ok(match self.draws.is_drawn(epoch, receipt, account) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Withheld::NotDrawn { account, epoch, receipt }),
+            Err(NotDrawable::NoBeacon(epoch)) => Err(Withheld::NoBeacon(epoch)),
         })
     }
 
@@ -173,5 +190,15 @@ impl Settling {
             windows.standing.extend(posting.numbers.iter().filter(|number| !windows.past.contains(number)));
         }
         Ok(windows)
+    }
+}
+
+/// Where nobody is drawn: of a chain whose beacons this node does not read.
+#[derive(Debug, Clone, Copy)]
+pub struct NoDraws;
+
+impl Draws for NoDraws {
+    fn is_drawn(&self, epoch: u64, _receipt: Hash32, _account: Address) -> Result<bool, NotDrawable> {
+        Err(NotDrawable::NoBeacon(epoch))
     }
 }
