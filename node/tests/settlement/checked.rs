@@ -1,6 +1,10 @@
 //! Nodes that check one another's answers in an epoch of a real chain: each with its own books, index, board and connections.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use attribution::{
     bundle::{Bundle, verify_full},
@@ -30,6 +34,7 @@ use tokio::sync::RwLock;
 use types::{
     amount::Amount,
     encoding::Document as _,
+    id::NodeId,
     key::{Account, Signed},
     quote::Class,
     receipt::{Finding, Receipt, token_ids_hash},
@@ -68,7 +73,7 @@ async fn counted(node: &Operator, payer: &Account, nonce: u64, class: Class, cha
 async fn skip_to(node: &Operator, time: u64) {
     let now = node.client().latest().await.unwrap().timestamp;
     let _: Value =
-        node.client().rpc().request("anvil_mine", json!(["0x2", format!("{:#x}", time.saturating_sub(now).max(1))])).await.unwrap();
+        node.client().rpc().request("anvil_mine", json!(["0x1", format!("{:#x}", time.saturating_sub(now).max(1))])).await.unwrap();
 }
 
 /// Has a node check by what it answers under.
@@ -138,18 +143,22 @@ async fn nodes_that_are_drawn_check_one_another_agree_on_what_is_right_and_prove
     for node in [&answering, &second, &third] {
         // Each has to know where the others answer.
         let others = [&answering, &second, &third].map(|other| other.seed.node_id());
-        let knows = |node, ads: &[Arc<SignedAd>]| ads.iter().any(|signed| signed.ad().node == node);
+        let knows = |node: NodeId, ads: &[Arc<SignedAd>]| ads.iter().any(|signed| signed.ad().node == node);
         let own = node.seed.node_id();
         node.overlay.wait_ads(|ads| others.iter().all(|other| *other == own || knows(*other, ads)), WAIT).await.unwrap();
     }
-    let staked = stake(&*answering.state().await);
+    let before = answering.state().await;
+    let staked = stake(&before);
     let epoch = post(&answering, &own).await;
     assert_eq!(post(&second, std::slice::from_ref(&other)).await, epoch);
     let times = until("the epoch is open", async || third.state().await.epoch(epoch).cloned()).await;
     skip_to(&third, times.accepts_until).await;
 
     // The L1 goes on when the beacon is announced.
-    let announced = async || is_board(&*third.state().await, epoch, |_| true).then_some(());
+    let announced = async || {
+        let state = third.state().await;
+        is_board(&state, epoch, |_| true).then_some(())
+    };
     until("somebody announces the beacon", announced).await;
     devnet.advance_l1(ORIGIN_BLOCKS).await.unwrap();
     let checkers = [liar, second.address(), third.address()];
@@ -190,9 +199,8 @@ async fn nodes_that_are_drawn_check_one_another_agree_on_what_is_right_and_prove
         }
     }
     // Digests of the same receipt by different checkers have nothing in common.
-    let count = traces.len();
-    traces.dedup_by_key(|(_, trace)| *trace);
-    assert_eq!(traces.len(), count);
+    let distinct: BTreeSet<_> = traces.iter().map(|(_, trace)| *trace).collect();
+    assert_eq!(distinct.len(), traces.len());
 
     // Whoever came first proved it.
     let of_false: Vec<&Row> = seen.iter().filter(|(who, _)| *who != liar).flat_map(|(_, kept)| kept.checks.iter()).collect();

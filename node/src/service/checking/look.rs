@@ -68,11 +68,18 @@ impl Checking {
         let (verdict, digest, faults) = self.judged(state, bundle, index, again).await?;
         let mut proved = Vec::new();
         for fault in faults.into_iter().take(PROVED_MAX) {
-            if self.settling.prove(epoch, &fault).await {
-                proved.push(format!("{}: {}", fault.fault, fault.why));
+            let Found { fault, why, accused, proof } = fault;
+            match self.settling.chain.send_proof(accused, &proof).await {
+                Ok((_, sent)) => {
+                    tracing::warn!(epoch, node = %accused, fault, why, transaction = %sent.transaction, "a fault was proven");
+                    proved.push(format!("{fault}: {why}"));
+                }
+                // Somebody was faster, or it shows what costs nothing any more.
+                Err(error) => tracing::info!(epoch, node = %accused, fault, why, %error, "a fault was found and not proven"),
             }
         }
-        let note = (verdict.finding != Finding::Agrees && proved.is_empty()).then(|| "no proof of it was taken by the chain".to_owned());
+        let note = (verdict.finding != Finding::Agrees && proved.is_empty())
+            .then(|| "no proof of it was taken from this node: somebody was faster, or there is none".to_owned());
         Ok(Looked { outcome: Outcome::judged(verdict, digest), note, proved })
     }
 
@@ -146,7 +153,8 @@ impl Checking {
                     |found: provable::Found| Found { fault: found.fault.fault, why: found.fault.why, accused: node, proof: found.proof };
                 faults.extend(found.into_iter().map(of));
                 let item = ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest);
-                faults.extend(bill_faults(&state, &deployment, &item));
+                // A receipt that is void by one broken rule is void.
+                faults.extend(bill_faults(&state, &deployment, &item).into_iter().take(1));
                 faults.extend(lane_fault(&state, &deployment, &bundle.receipt, &bundle.lane.document));
             }
             (verdict, digest, faults)

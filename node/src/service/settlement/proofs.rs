@@ -76,7 +76,7 @@ impl Settling {
     }
 
     /// Sends a proof that the contract would take; others may have sent it before. Whether the contract has answered, either way.
-    pub(in crate::service) async fn prove(&self, epoch: u64, fault: &Found) -> bool {
+    pub(super) async fn prove(&self, epoch: u64, fault: &Found) -> bool {
         let sent = match self.chain.dry_run(fault.accused, &fault.proof).await {
             Ok(()) => self.chain.send_proof(fault.accused, &fault.proof).await,
             Err(error) => Err(error),
