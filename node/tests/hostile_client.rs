@@ -21,5 +21,7 @@ mod padded;
 mod payments;
 #[path = "hostile_client/resuming.rs"]
 mod resuming;
+#[path = "hostile_client/texts.rs"]
+mod texts;
 #[path = "hostile_client/world.rs"]
 mod world;

@@ -136,7 +136,8 @@ impl Sealed {
         let receipt = r.hash("receipt")?;
         let stated = r.u32("length")?;
         let length = usize::try_from(stated).ok().filter(|length| (1..=PLAIN_BYTES_MAX).contains(length));
-        let length = length.ok_or(DecodeError::Value { field: "length", got: stated.into(), expected: "1 byte to what a reply holds" })?;
+        let got = u64::from(stated);
+        let length = length.ok_or(DecodeError::Value { field: "length", got, expected: "1 byte to what a reply holds" })?;
         let body = r.bytes("ciphertext", length + TAG_BYTES)?.to_vec();
         r.finish().map(|()| Self { receipt, body })
     }

@@ -222,7 +222,13 @@ impl Books {
         Ok([(TEXTS, hash.0.to_vec(), bytes), (TERMS, number.to_be_bytes().to_vec(), term.encode()), (MARKS, BYTES.to_vec(), all)])
     }
 
-    /// Forgets the oldest texts until all have `most` bytes at most. The caller writes.
+    /// Forgets the oldest texts until all have `most` bytes at most: what [`Books::keep_closed`] does by itself beyond a gibibyte.
+    pub fn forget_oldest_texts(&self, most: u64) -> Result<(), BooksError> {
+        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.make_room(most)
+    }
+
+    /// The caller writes.
     pub(super) fn make_room(&self, most: u64) -> Result<(), BooksError> {
         let mut all = self.mark(BYTES)?;
         while all > most {
@@ -255,83 +261,5 @@ impl Books {
             self.records.change_all(&[(MARKS, BYTES, &left.to_be_bytes())], &gone)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use storage::store::{Config, Store};
-
-    use super::*;
-
-    fn books(folder: &std::path::Path) -> Books {
-        Books::new(Store::open(folder, Config::default()).unwrap().records())
-    }
-
-    /// Texts of so many bytes each, numbered from 0 on, of receipts that name block 10, 11 and so on.
-    fn keep(books: &Books, sizes: &[usize]) -> Vec<Term> {
-        for (number, size) in (0..).zip(sizes) {
-            let receipt = Hash32([number; 32]);
-            let (sealed, key) = seal(receipt, &vec![number; *size], &[5; 32]).unwrap();
-            let own = wrap(&key, ExchangeKey([9; 32])).unwrap();
-            let bytes = Text { own, client: Some((ExchangeKey([9; 32]), own)), sealed }.encode(number.into());
-            let term = Term { number: number.into(), receipt, block: 10 + u64::from(number), bytes: bytes.len() as u64 };
-            let all = books.mark(BYTES).unwrap() + term.bytes;
-            let number = term.number.to_be_bytes();
-            let records: [(&str, &[u8], &[u8]); 3] =
-                [(TEXTS, &receipt.0, &bytes), (TERMS, &number, &term.encode()), (MARKS, BYTES, &all.to_be_bytes())];
-            books.records.put_all(&records).unwrap();
-        }
-        books.terms().unwrap()
-    }
-
-    #[test]
-    fn texts_are_kept_over_a_restart_until_their_epochs_are_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let terms = keep(&books(folder.path()), &[100, 200, 300, 400]);
-        let books = books(folder.path());
-        assert_eq!(books.terms().unwrap(), terms);
-        assert!(terms.iter().all(|term| books.text(term.receipt).unwrap().is_some()));
-        // 0 is past; 1 stands; 2 is under no root and too old for one; 3 waits for one.
-        let windows = Windows { past: [0].into(), standing: [1].into(), oldest_block: 13 };
-        assert_eq!(books.forget_texts(&windows).unwrap(), 2);
-        let left: Vec<u64> = books.terms().unwrap().iter().map(|term| term.number).collect();
-        assert_eq!(left, [1, 3]);
-        assert!(books.text(terms[0].receipt).unwrap().is_none() && books.text(terms[2].receipt).unwrap().is_none());
-        assert_eq!(books.mark(BYTES).unwrap(), terms[1].bytes + terms[3].bytes);
-        assert_eq!(books.forget_texts(&windows).unwrap(), 0);
-    }
-
-    #[test]
-    fn where_texts_are_too_many_the_oldest_make_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let books = books(folder.path());
-        let terms = keep(&books, &[1_000, 1_000, 1_000, 1_000]);
-        let each = terms[0].bytes;
-        books.make_room(4 * each).unwrap();
-        assert_eq!(books.terms().unwrap().len(), 4);
-        books.make_room(2 * each + 1).unwrap();
-        assert_eq!(books.terms().unwrap(), terms[2..]);
-        books.make_room(0).unwrap();
-        assert_eq!((books.terms().unwrap(), books.mark(BYTES).unwrap()), (vec![], 0));
-    }
-
-    #[test]
-    fn a_text_that_the_disk_changed_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let books = books(folder.path());
-        let term = keep(&books, &[100])[0];
-        let good = books.records.get(TEXTS, &term.receipt.0).unwrap().unwrap();
-        for (change, why) in [(0, "format"), (89, "clients"), (89 + 1 + 112, "magic"), (89 + 1 + 112 + 9, "another receipt's")] {
-            let mut bytes = good.clone();
-            bytes[change] ^= 0x40;
-            books.records.put(TEXTS, &term.receipt.0, &bytes).unwrap();
-            let told = books.text(term.receipt).unwrap_err().to_string();
-            assert!(told.contains(why) && told.contains("transcripts"), "{told}");
-        }
-        for len in [0, 40, 89, 120, good.len() - 1] {
-            books.records.put(TEXTS, &term.receipt.0, &good[..len]).unwrap();
-            assert!(books.text(term.receipt).is_err(), "{len} bytes");
-        }
     }
 }

@@ -143,7 +143,7 @@ async fn pass(node: &Operator, seconds: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checked_answer_is_read_by_its_client_and_its_drawn_checkers_alone_and_is_gone_behind_its_windows() {
     let logged = Logged::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(logged.clone()).finish();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(logged.clone()).finish();
     // Under a runner with one process for all tests another one's may stand; then this one looks at less.
     let _ = tracing::subscriber::set_global_default(subscriber);
 
