@@ -117,6 +117,8 @@ fn of_nobody(config: &str) -> Vec<Row> {
         row(&["epoch", "export", "7", "--out", "anywhere"], &["epoch 7 has no payout on the chain yet"]),
         row(&["audit", "replay", "nowhere"], &["nowhere/index.json", "tributary epoch export"]),
         row(&["audit", "prove", "nowhere"], &["nowhere", "No such file"]),
+        row(&["audit", "index", "nothing"], &["no base, adapter or agent is called \"nothing\""]),
+        row(&["audit", "index", "9@1"], &["no index root was posted for version 9@1", "nothing to compare"]),
     ]
 }
 

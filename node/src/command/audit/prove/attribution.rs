@@ -16,6 +16,8 @@ use types::{
     receipt::{Mask, Span},
 };
 
+use super::leaves::Leaves;
+
 /// A fault of a receipt's attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
@@ -40,14 +42,20 @@ pub(super) struct Found {
 }
 
 /// All that bundle and index prove, in the order in which it is sent: what voids a span first, so that nobody is paid by it; of the others one is enough.
-pub(super) fn find(bundle: &Bundle, index: &Index) -> Result<Vec<Found>, FaultError> {
+/// `leaves` are those of the answer, where somebody was shown them.
+///
+/// # Errors
+/// [`FaultError`] if nothing can be opened, and leaves show no lie.
+pub(super) fn find(bundle: &Bundle, index: &Index, leaves: Option<&Leaves>) -> Result<Vec<Found>, FaultError> {
+    let in_leaves = leaves.map_or(Ok(Vec::new()), |leaves| leaves.lies(bundle))?;
     let false_spans = fault::find_false_spans(bundle, index);
     let others = Parameters::builtin(bundle.receipt.document.parameters).map_or(Ok(Vec::new()), |set| proof::find(bundle, set, index));
-    let (false_spans, others) = match (false_spans, others) {
-        (Err(error), Ok(others)) if others.is_empty() => return Err(error),
-        (Err(error), Err(_)) => return Err(error),
+    let (false_spans, mut others) = match (false_spans, others) {
+        (Err(error), Ok(others)) if others.is_empty() && in_leaves.is_empty() => return Err(error),
+        (Err(error), Err(_)) if in_leaves.is_empty() => return Err(error),
         (false_spans, others) => (false_spans.unwrap_or_default(), others.unwrap_or_default()),
     };
+    others.extend(in_leaves);
     let is_false = |span: u16| false_spans.iter().any(|proof| proof.span == span);
     // What a false span lies over is not to lose its part for that.
     let is_blameless =
