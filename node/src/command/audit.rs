@@ -64,7 +64,7 @@ enum Action {
     )]
     Index {
         /// The base, adapter or agent: a name, a number or ASSET@VERSION.
-        version: String,
+        asset: String,
         /// A receipt's file under the posted root, a folder of such, or a folder with its indexer's index files; may be given several times.
         #[arg(long, value_name = "PATH")]
         from: Vec<PathBuf>,
@@ -115,7 +115,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             prove::run(context, &file, prove::Asked { requests: request, leaves }, context.is_dry(), bootstrap).await
         }
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
-        Action::Index { version, from, bootstrap } => index::run(context, &version, &from, context.is_dry(), bootstrap).await,
+        Action::Index { asset, from, bootstrap } => index::run(context, &asset, &from, context.is_dry(), bootstrap).await,
         Action::Case { action } => case::run(context, action).await,
         Action::Replay { folder, by, from, to, reattribute, parameters, bundles, texts } => {
             let reattribute = reattribute.map(|id| replay::reattribute::Asked { id, parameters, bundles, texts });
