@@ -213,7 +213,7 @@ impl DatanetIndex {
         self.segments[place].documents().get(number)
     }
 
-    fn open_segment(&self, place: usize) -> Option<Opened<SegmentLeaf>> {
+    pub(crate) fn open_segment(&self, place: usize) -> Option<Opened<SegmentLeaf>> {
         Some(Opened { leaf: self.segments.get(place)?.leaf(*self.starts.get(place)?), opening: self.tree.open(as_u64(place))? })
     }
 

@@ -21,6 +21,7 @@ pub mod entry;
 pub mod follow;
 pub mod note;
 pub mod proof;
+pub mod quorum;
 pub mod tile;
 pub mod tree;
 pub mod witness;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use types::amount::Amount;
 
 pub use self::{attribution::Attribution, checks::Checks, computed::Computed, keeping::Keeping};
-use crate::data::read_text;
+use crate::{data::read_text, service::receipt_log::witnesses::WITNESSES_MAX, witnessing::Witness};
 
 /// Largest configuration file read; one with every key set holds about a kilobyte.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -36,6 +36,9 @@ pub struct Config {
     /// Where the receipt log is read and other logs' heads are cosigned (HTTP); nowhere if the line is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<SocketAddr>,
+    /// Witnesses that this node has cosign the head of its log, each NODE_ID@http://ADDRESS: what they say is served with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_witnesses: Vec<Witness>,
     /// Overlay addresses of nodes to join through, as multiaddresses. One is enough.
     pub bootstrap: Vec<String>,
     /// JSON-RPC endpoint of the chain.
@@ -131,6 +134,7 @@ impl Default for Config {
             clients: loopback(7_402),
             bulk: loopback(7_403),
             log: Some(loopback(7_404)),
+            log_witnesses: Vec::new(),
             bootstrap: Vec::new(),
             rpc: "http://127.0.0.1:8545".to_owned(),
             model: None,
@@ -212,6 +216,12 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.answers_max == 0 || self.answers_max > 64 {
             return Err(ConfigError::Value { key: "answers_max", why: format!("{} is outside 1 to 64", self.answers_max) });
+        }
+        if self.log_witnesses.len() > WITNESSES_MAX {
+            return Err(ConfigError::Value {
+                key: "log_witnesses",
+                why: format!("{} are named, at most {WITNESSES_MAX} are asked", self.log_witnesses.len()),
+            });
         }
         if self.adapters_max > ADAPTERS_MAX {
             return Err(ConfigError::Value {

@@ -30,4 +30,5 @@ pub mod service;
 pub mod telemetry;
 pub mod unshown;
 pub mod when;
+pub mod witnessing;
 pub mod words;

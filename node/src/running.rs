@@ -72,7 +72,7 @@ use crate::{
         index::{Indexing, store::Indexes},
         inference::{Answering, Ledger, Offers, Seats, Speed, willing},
         keeping::{Keeping, NOTICES_MAX, report::Reporting},
-        receipt_log::{self, ReceiptLog},
+        receipt_log::{self, ReceiptLog, witnesses::Witnesses},
         repair::{Mending, QUESTIONS_MAX, seek_records},
         settlement::{Settling, own::OwnRoots, trees::Trees},
         storage::Serving as StorageService,
@@ -345,7 +345,8 @@ impl Node {
         });
         if let Some(listener) = log_listener {
             let log = open_log(Arc::clone(&front.books), &seed).await?;
-            tasks.spawn(receipt_log::http::serve(log, snapshots.clone(), listener, stop.clone()));
+            let witnesses = Witnesses::new(config.log_witnesses.clone())?;
+            tasks.spawn(receipt_log::http::serve(log, witnesses, snapshots.clone(), listener, stop.clone()));
         }
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));

@@ -60,6 +60,13 @@ pub(super) async fn each_receipt_is_in_its_nodes_log(cluster: &Cluster, bundles:
         assert!(found["index"].as_u64() < found["entries"].as_u64(), "{found}");
         let again = cluster.run(client, &["receipt", "log", "verify", "--log", &log, "--node", &id, "--witness", &witness]).await;
         assert_eq!((&again["root"], &again["seen_entries"]), (&found["root"], &found["entries"]), "{again}");
+        // Nobody answers at the address of the second; one of the two is enough where one is asked for.
+        let away = format!("{}@http://127.0.0.1:1", "ab".repeat(32));
+        let trusted = ["receipt", "log", "verify", "--log", &log, "--node", &id, "--witness", &witness, "--witness", &away, "--quorum"];
+        let enough = cluster.run(client, &[&trusted[..], &["1"]].concat()).await;
+        assert_eq!(enough["witnesses"].as_array().map(Vec::len), Some(1), "{enough}");
+        let short = cluster.refused(client, &[&trusted[..], &["2"]].concat()).await;
+        assert!(short.contains("is cosigned by 1 of the 2 witnesses that must"), "{short}");
         proved.push(Proved { receipt: receipt.clone(), proof: out, node: id.clone(), witness: other.node.to_string() });
 
         let foreign = cluster.refused(client, &["receipt", "log", "prove", receipt, "--log", &url(other)]).await;

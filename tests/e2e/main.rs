@@ -17,6 +17,7 @@ mod keeping;
 mod killed;
 mod layering;
 mod log;
+mod refuted;
 mod rent;
 mod room;
 mod spending;

@@ -78,6 +78,12 @@ impl Key {
         (Self::new(Role::Log, node).name == origin).then_some(node)
     }
 
+    /// The node whose key as a witness this is, in the form that other tools are told it; nothing for another text.
+    pub fn witness(verifier: &str) -> Option<NodeId> {
+        let node: NodeId = verifier.strip_prefix(Role::Witness.prefix())?.split_once('+')?.0.parse().ok()?;
+        (Self::new(Role::Witness, node).verifier() == verifier).then_some(node)
+    }
+
     /// As other tools are told it: name, id and public key.
     pub fn verifier(&self) -> String {
         format!("{}+{}+{}", self.name, hex::encode(self.id), base64::encode(&[[self.role.code()].as_slice(), &self.node.0].concat()))
@@ -92,17 +98,17 @@ pub struct SignatureLine {
     signature: Vec<u8>,
 }
 
+impl SignatureLine {
+    /// Whether it names this key.
+    pub fn is_of(&self, key: &Key) -> bool {
+        self.name == key.name && self.id == key.id
+    }
+}
+
 impl fmt::Display for SignatureLine {
     /// The line with its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{DASH}{} {}", self.name, base64::encode(&[self.id.as_slice(), &self.signature].concat()))
-    }
-}
-
-impl SignatureLine {
-    /// Whether it says that it is this key's; whether it is, [`Note::signed_at`] tells.
-    pub fn names(&self, key: &Key) -> bool {
-        self.name == key.name && self.id == key.id
     }
 }
 
@@ -210,7 +216,7 @@ impl Note {
     /// # Errors
     /// [`NoteError::Signature`] if a signature names the key and is not its, [`NoteError::Unsigned`] if none names it.
     pub fn signed_at(&self, key: &Key) -> Result<u64, NoteError> {
-        let times = self.signatures.iter().filter(|line| line.names(key)).map(|line| {
+        let times = self.signatures.iter().filter(|line| line.is_of(key)).map(|line| {
             let bad = || NoteError::Signature(key.name.clone());
             let (time, signature) = match key.role {
                 Role::Log => (0, line.signature.as_slice()),

@@ -1,7 +1,7 @@
 //! What the books keep for the receipt log: its entries, the head signed last, and the heads of other logs that this node cosigned.
 //!
 //! Entry number n is receipt number n, and [`Books::keep_receipt`] writes both in one step: no crash leaves a receipt without its entry or logs one twice.
-//! 32 bytes an entry, 40 a head.
+//! 32 bytes an entry, 40 a head, some hundred for each cosignature of the own one.
 
 use attribution::log::Head;
 use types::{
@@ -17,6 +17,8 @@ pub(super) const ENTRIES: &str = "receipt-log";
 const WITNESSED: &str = "witnessed-heads";
 /// The head of the own log that was signed last.
 const HEAD: &[u8] = b"log-head";
+/// That head as a note, with what witnesses said of it.
+const COSIGNED: &[u8] = b"log-cosigned";
 /// Entries read in one step.
 pub const PAGE: usize = 4_096;
 
@@ -79,6 +81,16 @@ impl Books {
     /// Keeps a head of the own log, before it is signed.
     pub fn keep_log_head(&self, head: Head) -> Result<(), BooksError> {
         Ok(self.records.put(MARKS, HEAD, &head.to_bytes())?)
+    }
+
+    /// The head signed last with its cosignatures, or an earlier one.
+    pub fn log_cosigned(&self) -> Result<Option<Vec<u8>>, BooksError> {
+        Ok(self.records.get(MARKS, COSIGNED)?)
+    }
+
+    /// Keeps it, in place of the one before.
+    pub fn keep_log_cosigned(&self, note: &[u8]) -> Result<(), BooksError> {
+        Ok(self.records.put(MARKS, COSIGNED, note)?)
     }
 
     /// The head of another node's log that this one cosigned last.

@@ -17,7 +17,7 @@ pub(super) mod rounds;
 /// Audits of other people's receipts.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false, misdirected and omitted spans, send nothing\n  tributary audit prove R.json                 prove what is found: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit rounds                       what this node was drawn to check, and what came of it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit index NAME --from R.json     compare a posted index root with the texts; refute a wrong one\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
+    after_help = "Whoever holds a receipt's bundle can audit it: the texts are public, and the chain pays the reporter of a proven fault.\n\nExamples:\n  tributary audit prove R.json --dry-run       search for false, misdirected and omitted spans, send nothing\n  tributary audit prove R.json                 prove what is found: the node's stake falls\n  tributary audit prove FOLDER                 prove what an exported folder shows\n  tributary audit prove R.json --leaves L.json find lies in the answer's own leaves, which its node was made to show\n  tributary audit prove FOLDER --request R.json  hold your request against what its node posted for it\n  tributary audit check R.json --local         have your own node execute the answer again\n  tributary audit check R.json --node NODE_ID  have another node do it\n  tributary audit replay FOLDER                rebuild every payout of an exported folder\n  tributary audit index NAME --from R.json     compare a posted index root with the texts; refute a wrong one\n  tributary audit index NAME --from FOLDER     the same, from the index files of who posted it\n  tributary audit case open EVIDENCE           ask a node on the chain for bytes that it did not show its auditors"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -37,6 +37,10 @@ enum Action {
         /// command settles it when the node did not show another request in time.
         #[arg(long, value_name = "RECEIPT")]
         request: Vec<PathBuf>,
+        /// With a receipt: the leaves that its node committed to as the answer, if it showed them: {"byte_length": BYTES, "leaves": [HEX, ...]}. What they say
+        /// falsely of words and weights is found in them alone.
+        #[arg(long, value_name = "FILE")]
+        leaves: Option<PathBuf>,
         /// Overlay address to join through [default: from the configuration].
         #[arg(long, value_name = "MULTIADDR")]
         bootstrap: Vec<String>,
@@ -57,12 +61,12 @@ enum Action {
     },
     /// Rebuild the index of a version, compare it with the posted root, and refute a root that is wrong.
     #[command(
-        after_help = "Texts that are not here are fetched from their holders. Equal roots say that the index is right. Of a wrong root, receipts under it (--from) show leaves;\nwhat they show wrong is proven in two transactions, as by `audit prove`: its indexer is slashed, and nobody answers under it any more. Leaves that nobody\nshows prove nothing: nodes rebuild an index before they answer, and serve no version whose root is another."
+        after_help = "Texts that are not here are fetched from their holders. Equal roots say that the index is right. Of a wrong root, receipts under it (--from) show leaves,\nand its indexer's index files show all of them: the folder `attribution` of its data folder (<Datanet>/S*.seg), mapped and hashed, used only if it has the posted root.\nWhat is wrong there is proven in two transactions, as by `audit prove`: its indexer is slashed, and nobody answers under it any more. Leaves that nobody\nshows prove nothing: nodes rebuild an index before they answer, and serve no version whose root is another.\n\nExamples:\n  tributary audit index medical-echo                       compare, prove nothing\n  tributary audit index 7@1 --from R.json --dry-run        whether the chain would take what the receipt shows\n  tributary audit index 7@1 --from INDEXERS/attribution    find the lie in the indexer's own files, and prove it"
     )]
     Index {
         /// The base, adapter or agent: a name, a number or ASSET@VERSION.
         asset: String,
-        /// A receipt's file under the posted root, or a folder of such; may be given several times.
+        /// A receipt's file under the posted root, a folder of such, or a folder with its indexer's index files; may be given several times.
         #[arg(long, value_name = "PATH")]
         from: Vec<PathBuf>,
         /// Overlay address to join through [default: from the configuration].
@@ -117,7 +121,9 @@ enum Action {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     match args.action {
-        Action::Prove { file, request, bootstrap } => prove::run(context, &file, &request, context.is_dry(), bootstrap).await,
+        Action::Prove { file, request, leaves, bootstrap } => {
+            prove::run(context, &file, prove::Asked { requests: request, leaves }, context.is_dry(), bootstrap).await
+        }
         Action::Check { file, node, local: _, bootstrap } => check::run(context, &file, node, bootstrap).await,
         Action::Index { asset, from, bootstrap } => index::run(context, &asset, &from, context.is_dry(), bootstrap).await,
         Action::Case { action } => case::run(context, action).await,

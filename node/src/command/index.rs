@@ -133,7 +133,7 @@ async fn fetched_into(
 }
 
 /// What each version's index is made of; a version that holds what was erased since has none.
-fn plans(state: &State, versions: &[AssetVersion]) -> anyhow::Result<Vec<Plan>> {
+pub(crate) fn plans(state: &State, versions: &[AssetVersion]) -> anyhow::Result<Vec<Plan>> {
     versions.iter().map(|version| Ok(Plan::of(state, *version)?)).collect()
 }
 

@@ -16,6 +16,8 @@ use types::{
     receipt::{Mask, Span},
 };
 
+use super::leaves::Leaves;
+
 /// A fault of a receipt's attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
@@ -49,13 +51,14 @@ pub(crate) struct Searched {
 }
 
 /// All that bundle and index prove, in the order in which it is sent: what voids a span first, so that nobody is paid by it; of the others one is enough.
+/// `lies` are those of the answer's leaves, where somebody was shown them.
 ///
 /// # Errors
 /// [`FaultError`] if nothing was found by a search that was not made whole: nothing is said of an honest receipt alone.
-pub(crate) fn find(bundle: &Bundle, index: &Index) -> Result<Searched, FaultError> {
+pub(crate) fn find(bundle: &Bundle, index: &Index, lies: Vec<proof::Proof>) -> Result<Searched, FaultError> {
     let id = bundle.receipt.document.parameters;
     let others = Parameters::builtin(id).ok_or(FaultError::Parameters(id)).and_then(|set| proof::find(bundle, set, index));
-    joined(bundle, fault::find_false_spans(bundle, index), others)
+    joined(bundle, fault::find_false_spans(bundle, index), others, lies)
 }
 
 /// Two searches as one: neither hides that the other was not made.
@@ -63,11 +66,13 @@ fn joined(
     bundle: &Bundle,
     false_spans: Result<Vec<FalseSpan>, FaultError>,
     others: Result<Vec<proof::Proof>, FaultError>,
+    lies: Vec<proof::Proof>,
 ) -> Result<Searched, FaultError> {
     let mut unsearched = Vec::new();
     let mut taken = |error| unsearched.push(error);
     let false_spans = false_spans.map_err(&mut taken).unwrap_or_default();
-    let others = others.map_err(&mut taken).unwrap_or_default();
+    let mut others = others.map_err(&mut taken).unwrap_or_default();
+    others.extend(lies);
     let found = ordered(bundle, &false_spans, &others);
     unsearched.dedup();
     match unsearched.first() {
@@ -310,7 +315,7 @@ mod tests {
             segment: shown(0),
             text: shown(0),
         };
-        let faults = |false_spans, others| joined(&bundle, false_spans, others).map(|searched| (searched.found.len(), searched.unsearched));
+        let faults = |false_spans, others| joined(&bundle, false_spans, others, Vec::new()).map(|searched| (searched.found.len(), searched.unsearched));
         assert_eq!(faults(Ok(vec![]), Ok(vec![])), Ok((0, vec![])));
         for (one, other) in [(Err(damaged()), Ok(vec![])), (Err(damaged()), Err(damaged())), (Ok(vec![]), Err(damaged()))] {
             assert_eq!(faults(one, other), Err(damaged()));

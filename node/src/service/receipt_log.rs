@@ -4,19 +4,22 @@
 //! so far are read, the head is kept, then it is signed; so what was signed is always covered by what is on disk, and a start that finds other entries under
 //! the head it kept signs nothing more.
 //!
+//! What witnesses say of the head ([`witnesses`]) is kept beside it and served with it, through a restart too.
+//!
 //! Memory: hashes of full tiles, a hundredth of a megabyte for each 100,000 receipts. A start reads every entry once.
 
 pub mod http;
+pub mod witnesses;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attribution::log::{
-    Head,
+    Head, LogHash,
     checkpoint::{self, Checkpoint},
     entry,
-    note::{Key, Role, Signer},
-    tile::{self, Resource, Tile},
-    tree::{Levels, leaf_hash},
+    note::{Key, Note, NoteError, Role, Signer, signature_lines},
+    tile::{self, Resource, Tile, TileError, Tiles},
+    tree::{Levels, consistency_ranges, leaf_hash},
     witness::{AddCheckpoint, Refusal},
 };
 use p2p::identity::NodeSeed;
@@ -59,6 +62,28 @@ pub enum WitnessError {
     Books(#[from] BooksError),
 }
 
+/// Why nothing shows how the log goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsistencyError {
+    /// The books.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// A tile is not there.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+}
+
+/// Why a cosignature is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum CosignatureError {
+    /// It is none of that witness for this head.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// The books.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+}
+
 /// The log.
 #[derive(Debug)]
 pub struct ReceiptLog {
@@ -96,7 +121,13 @@ impl ReceiptLog {
         if levels.head() != kept {
             return Err(LogError::Forked(kept.size));
         }
-        let signed = checkpoint::sign(&log, kept);
+        let mut signed = checkpoint::sign(&log, kept);
+        if let Some(note) = books.log_cosigned()?.and_then(|bytes| Note::parse(&bytes).ok())
+            && let Ok(cosigned) = Checkpoint::verified(note, log.key())
+            && cosigned.head == kept
+        {
+            signed = cosigned;
+        }
         Ok(Self { books, log, witness, state: Mutex::new(State { levels, signed }), witnessing: Mutex::new(()) })
     }
 
@@ -118,6 +149,45 @@ impl ReceiptLog {
             state.signed = checkpoint::sign(&self.log, head);
         }
         Ok(state.signed.clone())
+    }
+
+    /// The head signed last, with what witnesses have said of it.
+    pub fn signed(&self) -> Checkpoint {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).signed.clone()
+    }
+
+    /// Keeps what a witness said of a head, and serves it with that; passed over where there is a newer head by now.
+    ///
+    /// # Errors
+    /// [`CosignatureError`] if `lines` hold no signature of that witness for it.
+    pub fn keep_cosignature(&self, head: Head, lines: &str, witness: NodeId) -> Result<(), CosignatureError> {
+        let lines = signature_lines(lines)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.signed.head != head {
+            return Ok(());
+        }
+        let (key, mut cosigned) = (Key::new(Role::Witness, witness), state.signed.clone());
+        // Whatever else it sends is nobody's word.
+        cosigned.note.add(lines.into_iter().filter(|line| line.is_of(&key)));
+        cosigned.note.signed_at(&key)?;
+        self.books.keep_log_cosigned(cosigned.note.to_string().as_bytes())?;
+        state.signed = cosigned;
+        Ok(())
+    }
+
+    /// How a head goes on from `old` entries; nothing if it has fewer.
+    ///
+    /// # Errors
+    /// [`ConsistencyError`].
+    pub fn consistency(&self, old: u64, head: Head) -> Result<Option<Vec<LogHash>>, ConsistencyError> {
+        let Some(ranges) = consistency_ranges(old, head.size) else { return Ok(None) };
+        let mut tiles = Tiles::new(head.size);
+        for tile in tiles.needed(&ranges) {
+            if let Some(bytes) = self.resource(Resource::Tile(tile))? {
+                tiles.insert(tile, &bytes)?;
+            }
+        }
+        Ok(Some(tiles.consistency(old)?))
     }
 
     /// The bytes that a path names, as far as the head signed last covers them.

@@ -8,17 +8,29 @@ use attribution::log::{
     entry,
     follow::{self, Followed, follow},
     note::{Key, Role, signature_lines},
+    quorum,
     tile::{Resource, Tiles},
     tree::{Levels, consistency_ranges, inclusion_ranges, is_included, leaf_hash},
     witness::{AddCheckpoint, Refusal},
 };
+use chain_bridge::{
+    follow::Snapshot,
+    registry::{Event, Logged, State},
+};
 use node::{
     books::Books,
-    service::receipt_log::{LogError, ReceiptLog, WitnessError},
+    service::receipt_log::{LogError, ReceiptLog, WitnessError, http, witnesses::Witnesses},
+    witnessing::Witness,
 };
 use p2p::identity::NodeSeed;
 use storage::store::{Config, Store};
-use types::id::{Hash32, NodeId};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use types::{
+    amount::Amount,
+    id::{Address, Hash32, NodeId},
+    time::BlockRef,
+};
 
 const ENTRIES: &str = "receipt-log";
 const MARKS: &str = "marks";
@@ -169,4 +181,70 @@ fn a_witness_remembers_what_it_cosigned_through_a_restart_and_refuses_a_fork() {
         |is_witnessed: fn(NodeId) -> bool, witness: &ReceiptLog| witness.cosign(asked(&log, 30).as_bytes(), 5, is_witnessed).unwrap_err();
     assert!(matches!(unknown(|_| false, &witness()), WitnessError::Refused(Refusal::Unknown(_))), "nobody staked for it");
     assert!(matches!(unknown(|_| true, &log), WitnessError::Refused(Refusal::Unknown(_))), "no log is its own witness");
+}
+
+#[test]
+fn what_a_witness_said_is_served_with_the_head_through_a_restart_and_not_with_another_head() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (logging, witnessing) = (books(one.path()), books(other.path()));
+    grow(&logging, 0..300);
+    let (log, witness) = (open(&logging), ReceiptLog::open(witnessing, &seed(2)).unwrap());
+    let (signed, by) = (log.checkpoint().unwrap(), seed(2).node_id());
+    let said = |checkpoint: &Checkpoint| checkpoint.note.signed_at(&Key::new(Role::Witness, by)).ok();
+    let request = AddCheckpoint { old: 0, proof: log.consistency(0, signed.head).unwrap().unwrap(), note: signed.note.clone() };
+    let line = witness.cosign(request.to_string().as_bytes(), 1_700_000_000, |_| true).unwrap();
+    assert!(log.keep_cosignature(signed.head, &line, seed(3).node_id()).is_err(), "another witness's word is not this one's");
+    assert!(log.keep_cosignature(signed.head, "words", by).is_err());
+    log.keep_cosignature(signed.head, &line, by).unwrap();
+    assert_eq!((said(&log.signed()), said(&log.checkpoint().unwrap())), (Some(1_700_000_000), Some(1_700_000_000)));
+    drop(log);
+    let log = open(&logging);
+    assert_eq!(said(&log.checkpoint().unwrap()), Some(1_700_000_000), "it is kept");
+
+    grow(&logging, 300..700);
+    let later = log.checkpoint().unwrap();
+    assert_eq!((later.head.size, said(&later)), (700, None), "of this one nobody has said anything");
+    log.keep_cosignature(signed.head, &line, by).unwrap();
+    assert_eq!(said(&log.signed()), None, "what comes late is of no head that is served");
+    let request = AddCheckpoint { old: 300, proof: log.consistency(300, later.head).unwrap().unwrap(), note: later.note.clone() };
+    let line = witness.cosign(request.to_string().as_bytes(), 1_700_000_100, |_| true).unwrap();
+    log.keep_cosignature(later.head, &line, by).unwrap();
+    assert_eq!(log.consistency(701, later.head).unwrap(), None, "it has fewer entries");
+    drop(log);
+    assert_eq!(said(&open(&logging).signed()), Some(1_700_000_100));
+}
+
+/// A log's server, for which these operators are staked, until it is dropped.
+async fn served(log: Arc<ReceiptLog>, witnesses: Vec<Witness>, staked: &[NodeId]) -> (String, DropGuard) {
+    let mut state = State::default();
+    for (node, byte) in staked.iter().zip(1..) {
+        let account = Address([byte; 20]);
+        let event = Event::NodeRegistered { account, node: *node, incarnation: 1, payout: account, stake: Amount(5) };
+        state.apply(&Logged { block: BlockRef::default(), log: 0, transaction: Hash32::ZERO, time: 0, event }).unwrap();
+    }
+    let (_, snapshots) = watch::channel(Arc::new(Snapshot { latest: Arc::new(state), ..Snapshot::default() }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, stop) = (format!("http://{}", listener.local_addr().unwrap()), CancellationToken::new());
+    tokio::spawn(http::serve(log, Witnesses::new(witnesses).unwrap(), snapshots, listener, stop.clone()));
+    (url, stop.drop_guard())
+}
+
+#[tokio::test]
+async fn whoever_reads_a_head_finds_its_witnesses_signatures_and_one_that_is_away_keeps_nobody_waiting() {
+    let folders = [1, 2].map(|_| tempfile::tempdir().unwrap());
+    let (logging, witnessing) = (books(folders[0].path()), books(folders[1].path()));
+    let (log, node, by) = (Arc::new(open(&logging)), seed(1).node_id(), seed(2).node_id());
+    let (witness, _running) = served(Arc::new(ReceiptLog::open(witnessing, &seed(2)).unwrap()), vec![], &[node]).await;
+    // Nobody listens at the address of the other.
+    let named = [format!("{by}@{witness}"), format!("{}@http://127.0.0.1:1", seed(3).node_id())];
+    let (url, _serving) = served(log, named.iter().map(|text| text.parse().unwrap()).collect(), &[]).await;
+    for size in [0, 3, 300] {
+        grow(&logging, 0..size);
+        let answer = reqwest::get(format!("{url}/checkpoint")).await.unwrap().text().await.unwrap();
+        let checkpoint = Checkpoint::open(answer.as_bytes(), node).unwrap();
+        let nodes = [by, seed(3).node_id()];
+        let words = quorum::cosigned(&checkpoint, &nodes, usize::from(size > 0)).unwrap();
+        let signers: Vec<NodeId> = words.iter().map(|cosigned| cosigned.node).collect();
+        assert_eq!((checkpoint.head.size, signers), (size, if size > 0 { vec![by] } else { vec![] }), "{answer}");
+    }
 }

@@ -60,6 +60,9 @@ async fn command_lines(place: &Place) {
         (&["audit", "case", "open"], &["EVIDENCE"]),
         (&["audit", "case", "open", "nowhere.json", "--part", "-1"], &["-1"]),
         (&["audit", "case", "close", "0x12"], &["0x12"]),
+        (&["receipt", "log", "verify", "--witness", "nobody"], &["nobody", "write NODE_ID@http://ADDRESS"]),
+        (&["receipt", "log", "verify", "--quorum", "2"], &["--witness"]),
+        (&["receipt", "log", "verify", "--witness", "nobody@http://a", "--quorum", "two"], &["nobody"]),
         (&["audit", "case", "answer", "everything"], &["everything"]),
         (&["audit", "case", "list", "--node", "somebody"], &["somebody"]),
         (&["chain", "deploy", "--governor", "0x12", "--protocol", "0x12"], &["0x12"]),
@@ -117,6 +120,8 @@ fn of_nobody(config: &str) -> Vec<Row> {
         row(&["epoch", "export", "7", "--out", "anywhere"], &["epoch 7 has no payout on the chain yet"]),
         row(&["audit", "replay", "nowhere"], &["nowhere/index.json", "tributary epoch export"]),
         row(&["audit", "prove", "nowhere"], &["nowhere", "No such file"]),
+        row(&["audit", "index", "nothing"], &["no base, adapter or agent is called \"nothing\""]),
+        row(&["audit", "index", "9@1"], &["no index root was posted for version 9@1", "nothing to compare"]),
     ]
 }
 

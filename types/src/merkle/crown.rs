@@ -16,6 +16,9 @@ const HEIGHT: usize = 4;
 /// Leaves below one digest of the lowest level that is kept.
 const GROUP: usize = 1 << HEIGHT;
 
+/// Leaves hashed at a time where memory is to stay small: as many as fill the lanes many times.
+const LEAVES_AT_ONCE: usize = 4_096;
+
 /// The upper levels of a tree whose leaves are at hand elsewhere.
 #[derive(Debug, Clone)]
 pub struct Crown {
@@ -26,7 +29,7 @@ pub struct Crown {
 }
 
 /// A crown whose digests lie elsewhere.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrownView<'a> {
     leaves: u64,
     byte_length: u64,
@@ -102,6 +105,15 @@ impl Crown {
     pub fn over<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>) -> Self {
         let (mut byte_length, mut growing) = (0, Growing::default());
         growing.extend(&leaf_digests(leaves.into_iter().inspect(|bytes| byte_length += as_u64(bytes.as_ref().len()))));
+        growing.finish(byte_length)
+    }
+
+    /// The crown over leaves of content of `byte_length` bytes, of which a few thousand digests are in memory at a time.
+    pub fn in_parts<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>, byte_length: u64) -> Self {
+        let (mut growing, mut leaves) = (Growing::default(), leaves.into_iter().peekable());
+        while leaves.peek().is_some() {
+            growing.extend(&leaf_digests(leaves.by_ref().take(LEAVES_AT_ONCE)));
+        }
         growing.finish(byte_length)
     }
 
@@ -231,6 +243,11 @@ mod tests {
             let mut growing = Growing::default();
             digests.chunks(step).for_each(|digests| growing.extend(digests));
             assert_eq!(growing.finish(9).root(), whole, "{step}");
+        }
+        for count in [0, 1, 4_095, 4_096, 4_097, 9_000] {
+            let length = (0..count).map(|number| leaf_bytes(number).len() as u64).sum();
+            let parts = Crown::in_parts((0..count).map(leaf_bytes), length);
+            assert_eq!(parts.view(), Crown::over((0..count).map(leaf_bytes)).view(), "{count}");
         }
     }
 

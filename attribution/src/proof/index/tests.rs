@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{ops::Range, path::Path, sync::Arc};
 
 use proptest::prelude::*;
 use types::{key::Signed, text::text_root};
@@ -6,7 +6,8 @@ use types::{key::Signed, text::text_root};
 use super::*;
 use crate::{
     bundle,
-    index::{Clusters, DatanetIndex, Entry, Segment, Source as Text, Tombstone},
+    disk::{open_segment, write_segment},
+    index::{Clusters, DatanetIndex, Entry, FormatError, Section, Segment, Source as Text, Tombstone},
     sample::{self, FIRST, sample},
 };
 
@@ -70,6 +71,20 @@ proptest! {
         prop_assert_eq!(laid.root(), index.root());
         let found = find_index(&laid, &posted, &Texts::of(&index), 10);
         prop_assert_eq!(found, vec![]);
+        let whole = Whole(&index);
+        for (datanet, segment) in laid.datanets().into_iter().flat_map(|datanet| laid.segments(datanet).into_iter().map(move |of| (datanet, of))) {
+            prop_assert_eq!((whole.datanet(datanet), whole.segment(datanet, segment)), (laid.datanet(datanet), laid.segment(datanet, segment)));
+            for part in [Part::Text, Part::Documents, Part::Array] {
+                let numbers: Vec<u64> = laid.numbers(datanet, segment, part, 0).collect();
+                prop_assert_eq!(&whole.numbers(datanet, segment, part, 0).collect::<Vec<_>>(), &numbers);
+                for number in numbers.into_iter().chain([u64::MAX]) {
+                    prop_assert_eq!(whole.show(datanet, segment, part, number), laid.show(datanet, segment, part, number));
+                    prop_assert_eq!(whole.bare(datanet, segment, part, number), laid.bare(datanet, segment, part, number));
+                }
+            }
+        }
+        prop_assert_eq!((whole.datanets(), whole.segments(9)), (laid.datanets(), vec![]));
+        prop_assert_eq!(find_index(&whole, &posted, &Texts::of(&index), 10), vec![]);
     }
 
     #[test]
@@ -148,5 +163,69 @@ fn posted_of(index: &Index) -> Posted {
         published: declared.iter().map(|version| (*version, PUBLISHED)).collect(),
         declared,
         contributions: index.datanets().iter().map(|datanet| known(datanet)).collect(),
+    }
+}
+
+/// A right index of one Datanet, the same whose second segment is made false and lies in a file, and what the chain says under the root of that.
+fn with_false_file(folder: &Path, change: impl FnOnce(&dyn Fn(Section) -> Range<usize>, &mut [u8])) -> (Index, Index, Posted) {
+    let prose = |from: usize| (from..from + 60).map(|word| format!("w{} ", word * 7 % 61)).collect::<String>() + "end";
+    let (honest, posted) =
+        built(&[vec![(Some(vec![prose(0)]), 0), (Some(vec![prose(5), prose(31)]), 1), (Some(vec![prose(77)]), 1), (None, 2)]]);
+    let datanet = &honest.datanets()[0];
+    let file = |segment: &Segment| open_segment(&write_segment(folder, segment).unwrap(), None).unwrap();
+    let mut segments: Vec<Segment> = datanet.segments().iter().map(file).collect();
+    segments[1] = file(&segments[1].remade(change));
+    segments.iter().for_each(|segment| segment.verify().and_then(|()| segment.verify_trees()).unwrap());
+    let lying = Index::new(vec![Arc::new(DatanetIndex::new(datanet.version(), segments).unwrap())]).unwrap();
+    let posted = Posted { root: lying.root(), ..posted };
+    (honest, lying, posted)
+}
+
+/// What is found wrong in that file: by mode, and where it first differs.
+fn found_in_file(change: impl FnOnce(&dyn Fn(Section) -> Range<usize>, &mut [u8])) -> (Vec<u8>, Option<Difference>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (honest, lying, posted) = with_false_file(folder.path(), change);
+    let texts = Texts::and_segments_of(&honest);
+    let found = find_index(&Whole(&lying), &posted, &texts, 64);
+    let right = Posted { root: honest.root(), ..posted.clone() };
+    for claim in &found {
+        assert_eq!(convicts(claim, &posted), Ok(true), "{claim:?}");
+        assert_ne!(convicts(claim, &right), Ok(true), "of another root it says nothing: {claim:?}");
+    }
+    assert_eq!(find_index(&Whole(&honest), &right, &texts, 64), []);
+    let all = find_index(&Whole(&lying), &posted, &Texts::of(&honest), 64);
+    assert_eq!(all, found, "nothing is wrong in the segments that are passed over");
+    let mut modes: Vec<u8> = found.iter().map(IndexClaim::mode).collect();
+    modes.dedup();
+    (modes, first_difference(&Whole(&lying), &honest))
+}
+
+#[test]
+fn a_lie_is_found_in_the_files_of_an_index_wherever_it_was_laid_into_them() {
+    let at = |part, number| Some(Difference { datanet: 0, segment: Some(1), leaf: Some((part, number)) });
+    let exchanged = found_in_file(|range, bytes| {
+        let array = range(Section::Array).start;
+        let (one, two) = bytes[array + 4 * 33..].split_at_mut(4);
+        one.swap_with_slice(&mut two[..4]);
+    });
+    assert_eq!(exchanged, (vec![0], at(Part::Array, 2)), "two entries stand in the other's place");
+    let robbed = found_in_file(|range, bytes| bytes[range(Section::Contributions).start + 32..][..20].fill(0xee));
+    assert_eq!(robbed, (vec![6], at(Part::Documents, 0)), "a row pays another than the contributor");
+    let (modes, difference) = found_in_file(|range, bytes| bytes[range(Section::Text).start + 70] ^= 1);
+    assert!(modes.contains(&3) && difference == at(Part::Text, 0), "the text is not the registered one: {modes:?} {difference:?}");
+}
+
+#[test]
+fn a_file_whose_trees_are_over_other_leaves_is_named_before_anything_is_shown_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (honest, _, _) = with_false_file(folder.path(), |_, _| {});
+    let segment = &honest.datanets()[0].segments()[1];
+    segment.verify_trees().unwrap();
+    for (changed, named) in [(Section::Array, Section::ArrayTree), (Section::Text, Section::TextTree)] {
+        let mut bytes = segment.to_bytes().to_vec();
+        let at = segment.place_of(changed).start;
+        bytes[at] ^= 1;
+        let lying = Segment::from_bytes_unread(bytes);
+        assert!(matches!(lying.verify_trees(), Err(FormatError::Root { name, .. }) if name == named), "{changed}");
     }
 }

@@ -1,9 +1,14 @@
-//! A posted index root held against the texts that the registry names: equal, or refuted by what receipts under it show.
+//! A posted index root held against the texts that the registry names: equal, or refuted by what receipts under it show, or by its indexer's own files.
+
+mod files;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use attribution::proof::index::{Contribution, Difference, Part, Pieces, Posted, Texts, find_index, first_difference};
+use attribution::{
+    index::Index,
+    proof::index::{Contribution, Difference, Held, Part, Pieces, Posted, Texts, Whole, find_index, first_difference},
+};
 use chain_bridge::{
     fraud::calldata::Proof,
     registry::{State, state::IndexRoot},
@@ -14,10 +19,12 @@ use types::{
     proof::{IndexClaim, SegmentFlaw},
 };
 
+use self::files::Files;
 use super::prove::{Slash, slash};
 use crate::{
     command::{Context, ask::resolve, index as build, receipt, sent::Transaction, talk::joining},
     output::{money, table},
+    service::index::plan::Plan,
 };
 
 /// Claims that are listed; one refutes.
@@ -37,7 +44,9 @@ struct Printed {
     is_equal: bool,
     /// Receipts under the posted root that were read.
     receipts: usize,
-    /// Where what they show first differs from the rebuilt index.
+    /// Files of an index with the posted root that were read.
+    files: Vec<PathBuf>,
+    /// Where what these show first differs from the rebuilt index.
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<String>,
     /// What they show wrong.
@@ -62,7 +71,7 @@ struct Fault {
     what: &'static str,
 }
 
-/// Compares a posted root with the rebuilt index and, if it is wrong and receipts of `from` show how, refutes it; only says so if `is_dry`.
+/// Compares a posted root with the rebuilt index and, if it is wrong and receipts or index files of `from` show how, refutes it; only says so if `is_dry`.
 pub(super) async fn run(context: &Context, name: &str, from: &[PathBuf], is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
     let config = joining(context, bootstrap)?;
     // Who only compares needs no wallet.
@@ -80,6 +89,7 @@ pub(super) async fn run(context: &Context, name: &str, from: &[PathBuf], is_dry:
         rebuilt: index.root(),
         is_equal: index.root() == root.root,
         receipts: 0,
+        files: Vec::new(),
         difference: None,
         faults: Vec::new(),
         refuted_in_block: state.refuted(version).map(|refuted| refuted.block),
@@ -89,11 +99,16 @@ pub(super) async fn run(context: &Context, name: &str, from: &[PathBuf], is_dry:
         slash: None,
     };
     if !printed.is_equal {
-        let pieces = pieces(from, root.root, &mut printed.receipts)?;
-        printed.difference = first_difference(&pieces, &index).map(described);
-        let mut claims = find_index(&pieces, &posted(&state, &root, &declared), &Texts::of(&index), CLAIMS_MAX);
+        let plans = build::plans(&state, &declared)?;
+        let (folders, receipts): (Vec<_>, Vec<_>) = from.iter().cloned().partition(|path| files::are_in(path, &plans));
+        let pieces = pieces(&receipts, root.root, &mut printed.receipts)?;
+        let posted = posted(&state, &root, &declared);
+        let (mut claims, difference, read) =
+            tokio::task::spawn_blocking(move || looked(&index, &posted, &pieces, &folders, &plans)).await??;
+        (printed.difference, printed.files) = (difference.map(described), read);
         // A row of nobody's contribution needs transactions of its own before.
         claims.sort_by_key(|claim| is_invented(claim).is_some());
+        claims.truncate(CLAIMS_MAX);
         printed.faults = claims.iter().map(|claim| Fault { fault: claim.fault(), mode: claim.mode(), what: claim.what() }).collect();
         if let Some(claim) = claims.first().filter(|_| printed.refuted_in_block.is_none()) {
             let proof = Proof::index(version, claim);
@@ -106,6 +121,32 @@ pub(super) async fn run(context: &Context, name: &str, from: &[PathBuf], is_dry:
         }
     }
     context.output.result(&printed, || describe(&printed))
+}
+
+/// What pieces, and folders of index files with the posted root, show wrong; where they first differ from what is right; the files that were read. Blocks.
+fn looked(
+    honest: &Index,
+    posted: &Posted,
+    pieces: &Pieces,
+    folders: &[PathBuf],
+    plans: &[Plan],
+) -> anyhow::Result<(Vec<IndexClaim>, Option<Difference>, Vec<PathBuf>)> {
+    let texts = Texts::and_segments_of(honest);
+    let (mut claims, mut difference) = shown_by(pieces, honest, posted, &texts);
+    let mut read = Vec::new();
+    for folder in folders {
+        let Files { index, paths } = files::opened(folder, plans, honest, posted.root)?;
+        let (found, first) = shown_by(&Whole(&index), honest, posted, &texts);
+        claims.extend(found);
+        // Whoever has all of it sees where it begins.
+        difference = first.or(difference);
+        read.extend(paths);
+    }
+    Ok((claims, difference, read))
+}
+
+fn shown_by(held: &impl Held, honest: &Index, posted: &Posted, texts: &Texts<'_>) -> (Vec<IndexClaim>, Option<Difference>) {
+    (find_index(held, posted, texts, CLAIMS_MAX), first_difference(held, honest))
 }
 
 /// The Datanet in which every contribution must be entered before a claim is taken, if it is one about a row of none.
@@ -216,9 +257,9 @@ fn describe(printed: &Printed) -> String {
         text.push_str(&format!("\nfirst difference that is shown: {difference}"));
     }
     if printed.faults.is_empty() {
-        let why = match printed.receipts {
-            0 => "no receipt under it is given (--from): of leaves that nobody shows nothing can be proven",
-            _ => "what the given receipts show of it is right, or convicts nobody",
+        let why = match printed.receipts + printed.files.len() {
+            0 => "no receipt under it is given, nor its indexer's files (--from): of leaves that nobody shows nothing can be proven",
+            _ => "what is given shows nothing wrong of it, or nothing that convicts anybody",
         };
         text.push_str(&format!("\n{why}. No node that rebuilds the index serves the version; its owner publishes a next one"));
     } else {
@@ -234,6 +275,9 @@ fn describe(printed: &Printed) -> String {
     }
     if let Some(slash) = &printed.slash {
         text.push_str(&format!("\nits indexer's stake {} -> {}", money(slash.stake_before), money(slash.stake_after)));
+        if slash.stake_before == slash.stake_after {
+            text.push_str(": it had none left that could be taken; the root is refuted all the same");
+        }
     }
     if printed.is_provable == Some(true) {
         text.push_str("\nthe chain would take the proof; nothing was sent");
@@ -253,6 +297,7 @@ mod tests {
             rebuilt: Hash32([if is_equal { 2 } else { 3 }; 32]),
             is_equal,
             receipts: 0,
+            files: Vec::new(),
             difference: None,
             faults: Vec::new(),
             refuted_in_block: None,
@@ -269,7 +314,7 @@ mod tests {
         let unshown = describe(&printed(false));
         assert!(unshown.contains("is wrong") && unshown.contains("of leaves that nobody shows nothing can be proven"), "{unshown}");
         let looked = describe(&Printed { receipts: 3, ..printed(false) });
-        assert!(looked.contains("what the given receipts show of it is right"), "{looked}");
+        assert!(looked.contains("shows nothing wrong of it"), "{looked}");
         let fault = Fault { fault: "X5", mode: 6, what: "a row is not its contribution's" };
         let found = describe(&Printed { receipts: 3, faults: vec![fault], refuted_in_block: Some(9), ..printed(false) });
         assert!(found.contains("a row is not its contribution's") && found.contains("refuted in block 9"), "{found}");

@@ -1,6 +1,7 @@
 //! From a bundle and the public Datanets, or from an exported folder, to proofs that the chain takes.
 
 mod folder;
+pub(in crate::command) mod leaves;
 mod requests;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ use crate::{
     },
     output::table,
 };
+
+use self::leaves::Leaves;
 
 /// Further spans of a receipt that one run voids.
 const VOIDED_MAX: usize = 16;
@@ -86,13 +89,25 @@ pub(super) struct Slash {
     release_at: u64,
 }
 
+/// What is held against a receipt, or a folder, beside the texts.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Receipts whose signed requests are held against what a folder shows.
+    pub(super) requests: Vec<PathBuf>,
+    /// The file with the answer's leaves.
+    pub(super) leaves: Option<PathBuf>,
+}
+
 /// Searches a bundle or a folder. Of a bundle it proves the first fault of its attribution, or the first broken rule if there is none; nothing if `is_dry`.
-pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+pub(super) async fn run(context: &Context, file: &Path, asked: Asked, is_dry: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+    let Asked { requests, leaves } = &asked;
     if file.is_dir() {
+        ensure!(leaves.is_none(), "--leaves are those of one answer: name its receipt's file");
         return folder::run(context, file, requests, is_dry, bootstrap).await;
     }
     ensure!(requests.is_empty(), "--request is held against the receipts of a folder: name one that `tributary epoch export` wrote");
     let bundle = receipt::read(file)?;
+    let leaves = leaves.as_deref().map(Leaves::read).transpose()?;
     let config = joining(context, bootstrap)?;
     let chain = if is_dry { context.chain_reader().await? } else { context.chain().await? };
     let domains = chain.client.domains();
@@ -105,7 +120,8 @@ pub(super) async fn run(context: &Context, file: &Path, requests: &[PathBuf], is
     );
     let state = chain.state().await?;
     let index = build::fetched(context, &config, &state, &bundle.manifest).await?;
-    let printed = judge(context, &chain, &state, (&bundle, &index), is_dry).await.with_context(|| format!("{}", file.display()))?;
+    let printed =
+        judge(context, &chain, &state, (&bundle, &index, leaves.as_ref()), is_dry).await.with_context(|| format!("{}", file.display()))?;
     context.output.result(&printed, || describe(&printed))
 }
 
@@ -114,14 +130,15 @@ pub(in crate::command) async fn judge(
     context: &Context,
     chain: &Chained,
     state: &State,
-    (bundle, index): (&Bundle, &Index),
+    (bundle, index, leaves): (&Bundle, &Index, Option<&Leaves>),
     is_dry: bool,
 ) -> anyhow::Result<Printed> {
     let mut broken =
         bill_faults(state, chain.deployment(), &ReceiptItem::new(bundle.receipt.clone(), &bundle.quote.document, &bundle.manifest));
     broken.extend(lane_fault(state, chain.deployment(), &bundle.receipt, &bundle.lane.document));
+    let lies = leaves.map_or(Ok(Vec::new()), |leaves| leaves.lies(bundle))?;
     // Evidence that shows no word of the answer does not shield who broke the rules of the bill.
-    let Searched { found, unsearched } = match attribution::find(bundle, index) {
+    let Searched { found, unsearched } = match attribution::find(bundle, index, lies) {
         Err(error) if !broken.is_empty() => Searched { found: Vec::new(), unsearched: vec![error] },
         searched => searched?,
     };

@@ -3,15 +3,16 @@
 mod kept;
 mod remote;
 
-use std::{path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::log::{
     checkpoint::Checkpoint,
     entry,
     follow::{self, Followed},
-    note::{Key, NoteError, Role, signature_lines},
+    note::{Key, Note, NoteError, Role, signature_lines},
     proof::{PROOF_BYTES_MAX, Proof},
+    quorum::{self, Cosigned},
     tree::inclusion_ranges,
 };
 use clap::{Args as ClapArgs, Subcommand};
@@ -51,11 +52,16 @@ impl FromStr for Witness {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (node, url) = match text.split_once('@') {
-            Some((node, url)) => (node, Some(url.to_owned())),
+        let (key, url) = match text.split_once('@') {
+            Some((key, url)) => (key, Some(url.to_owned())),
             None => (text, None),
         };
-        let node = node.parse().map_err(|error| format!("{error}: write NODE_ID@http://ADDRESS"))?;
+        if let Some(node) = Key::witness(key) {
+            return Ok(Self { node, url });
+        }
+        let node = key
+            .parse()
+            .map_err(|error| format!("{error}: write NODE_ID@http://ADDRESS, or the witness's key (tributary.witness/..+..+..)"))?;
         Ok(Self { node, url })
     }
 }
@@ -91,7 +97,7 @@ pub(super) enum Action {
     },
     /// Hold a log to the head that this machine saw last, or a receipt against a proof that was kept.
     #[command(
-        after_help = "Without a receipt: the log's head must go on from the one of last time, entry for entry; a fork is refused, and both signed heads are kept as evidence.\nWith one: the proof is checked without network; --node says whose log it must be.\n\nExamples:\n  tributary receipt log verify --log http://203.0.113.5:7404 --node NODE_ID\n  tributary receipt log verify --log URL --node NODE_ID --witness OTHER_ID@URL\n  tributary receipt log verify R.json --proof R.tlog-proof --node NODE_ID"
+        after_help = "Without a receipt: the log's head must go on from the one of last time, entry for entry; a fork is refused, and both signed heads are kept as evidence.\nWith one: the proof is checked without network; --node says whose log it must be.\n\nExamples:\n  tributary receipt log verify --log http://203.0.113.5:7404 --node NODE_ID\n  tributary receipt log verify --log URL --node NODE_ID --witness OTHER_ID@URL\n  tributary receipt log verify --log URL --node NODE_ID --witness A --witness B --witness C --quorum 2\n  tributary receipt log verify R.json --proof R.tlog-proof --node NODE_ID"
     )]
     Verify {
         /// The receipt's file.
@@ -102,9 +108,13 @@ pub(super) enum Action {
         proof: Option<PathBuf>,
         #[command(flatten)]
         at: At,
-        /// A witness that must cosign the head; with a kept proof one that has done so, its node id alone. May be repeated.
-        #[arg(long, value_name = "NODE_ID[@URL]")]
+        /// A witness that must cosign the head, by its node id or its key: the log may serve its signature; with a URL it is asked otherwise, but not about a kept
+        /// proof. May be repeated.
+        #[arg(long, value_name = "KEY[@URL]")]
         witness: Vec<Witness>,
+        /// So many of the witnesses are enough [default: all of them].
+        #[arg(long, value_name = "N", requires = "witness")]
+        quorum: Option<usize>,
     },
 }
 
@@ -121,13 +131,6 @@ struct Shown {
     /// Entries of the head that this machine saw before.
     seen_entries: Option<u64>,
     witnesses: Vec<Cosigned>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Cosigned {
-    node: NodeId,
-    /// Seconds since 1970.
-    at_s: u64,
 }
 
 /// A receipt in a log.
@@ -148,8 +151,10 @@ pub(super) async fn run(context: &Context, action: Action) -> anyhow::Result<()>
         Action::Prove { file, at, out, force, witness } => {
             prove(context, &file, &at, out.as_deref().map(|out| (out, Existing::by(force))), &witness).await
         }
-        Action::Verify { file: Some(file), proof: Some(proof), at, witness } => verify_kept(context, &file, &proof, &at, &witness),
-        Action::Verify { at, witness, .. } => verify(context, &at, &witness).await,
+        Action::Verify { file: Some(file), proof: Some(proof), at, witness, quorum } => {
+            verify_kept(context, &file, &proof, &at, (&witness, quorum))
+        }
+        Action::Verify { at, witness, quorum, .. } => verify(context, &at, (&witness, quorum)).await,
     }
 }
 
@@ -202,12 +207,15 @@ async fn show(context: &Context, at: &At) -> anyhow::Result<()> {
     })
 }
 
-async fn verify(context: &Context, at: &At, witnesses: &[Witness]) -> anyhow::Result<()> {
+/// Witnesses, and how many of them are enough; nothing is all.
+type Trusted<'a> = (&'a [Witness], Option<usize>);
+
+async fn verify(context: &Context, at: &At, witnesses: Trusted<'_>) -> anyhow::Result<()> {
     let (remote, node) = open(context, at, None).await?;
     let _turn = kept::turn(&context.data, node)?;
     let seen = kept::read(&context.data, node)?;
     let (mut checkpoint, followed) = followed(context, &remote, node, seen.as_ref()).await?;
-    let cosigned = cosign(&remote, &mut checkpoint, witnesses).await?;
+    let cosigned = cosign(context, &remote, &mut checkpoint, witnesses).await?;
     kept::keep(&context.data, node, &checkpoint)?;
     let shown = shown(node, &checkpoint, seen.as_ref(), cosigned);
     context.output.result(&shown, || format!("{}\n{}", describe(&shown), told(followed, shown.seen_entries)))
@@ -230,40 +238,58 @@ async fn followed(context: &Context, remote: &Remote, node: NodeId, seen: Option
     match follow::follow(before, head, &tiles) {
         Ok(followed) => Ok((checkpoint, followed)),
         Err(error) if error.is_fork() => {
-            let path = kept::keep_fork(&context.data, node, &checkpoint)?;
+            let before = seen.context("a fork is one of two heads")?;
+            let [before, now] = kept::keep_fork(&context.data, node, before, &checkpoint)?;
             bail!(
-                "{error}. Both heads carry the signature of node {node}; the one of now is kept in {}: show them to others",
-                path.display()
+                "{error}. Node {node} has signed both heads, which are kept as evidence: {} and {}. Show them to others",
+                before.display(),
+                now.display()
             )
         }
         Err(error) => Err(anyhow::Error::new(error).context(remote.to_string())),
     }
 }
 
-/// Has each witness cosign the head.
-async fn cosign(remote: &Remote, checkpoint: &mut Checkpoint, witnesses: &[Witness]) -> anyhow::Result<Vec<Cosigned>> {
-    let mut found = Vec::new();
+/// The cosignatures of a head: those that it is served with, and those of the witnesses that are asked for theirs.
+async fn cosign(
+    context: &Context,
+    remote: &Remote,
+    checkpoint: &mut Checkpoint,
+    (witnesses, quorum): Trusted<'_>,
+) -> anyhow::Result<Vec<Cosigned>> {
     for witness in witnesses {
-        let url = witness.url.as_deref().with_context(|| format!("--witness {}: say where it is asked, NODE_ID@URL", witness.node))?;
-        let lines = Remote::new(url)?.cosign(remote, checkpoint).await?;
-        found.push(add_own(checkpoint, witness.node, &lines).with_context(|| format!("the witness {url}"))?);
+        let has_signed = checkpoint.note.signed_at(&Key::new(Role::Witness, witness.node)).is_ok();
+        let Some(url) = witness.url.as_deref().filter(|_| !has_signed) else { continue };
+        match asked(remote, checkpoint, witness.node, url).await {
+            Ok(note) => checkpoint.note = note,
+            // Where not all are needed, one that is away does not matter.
+            Err(error) if quorum.is_some() => context.output.note(&format!("{error:#}")),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(found)
+    enough(checkpoint, (witnesses, quorum)).with_context(|| remote.to_string())
 }
 
-/// Adds a witness's signature to the head, if it is its. Whatever else it sent is left out: lines of other names would fill the note, which is kept and read again.
-fn add_own(checkpoint: &mut Checkpoint, witness: NodeId, lines: &str) -> Result<Cosigned, NoteError> {
-    let key = Key::new(Role::Witness, witness);
-    let own = signature_lines(lines)?.into_iter().find(|line| line.names(&key));
-    let mut note = checkpoint.note.clone();
-    note.add(own);
-    let at_s = note.signed_at(&key)?;
-    checkpoint.note = note;
-    Ok(Cosigned { node: witness, at_s })
+/// The note with the signature of a witness that is asked for it.
+async fn asked(remote: &Remote, checkpoint: &Checkpoint, node: NodeId, url: &str) -> anyhow::Result<Note> {
+    let lines = Remote::new(url)?.cosign(remote, checkpoint).await?;
+    with_own(&checkpoint.note, node, &lines).with_context(|| format!("the witness {url}"))
 }
 
-fn cosigned(checkpoint: &Checkpoint, node: NodeId) -> Result<Cosigned, NoteError> {
-    Ok(Cosigned { node, at_s: checkpoint.note.signed_at(&Key::new(Role::Witness, node))? })
+/// The note with a witness's signature, if it is its. Whatever else it sent is left out: lines of other names would fill the note, which is kept and read again.
+fn with_own(note: &Note, witness: NodeId, lines: &str) -> Result<Note, NoteError> {
+    let (key, mut note) = (Key::new(Role::Witness, witness), note.clone());
+    note.add(signature_lines(lines)?.into_iter().find(|line| line.is_of(&key)));
+    note.signed_at(&key)?;
+    Ok(note)
+}
+
+fn enough(checkpoint: &Checkpoint, (witnesses, quorum): Trusted<'_>) -> anyhow::Result<Vec<Cosigned>> {
+    let nodes: BTreeSet<NodeId> = witnesses.iter().map(|witness| witness.node).collect();
+    let all = nodes.len();
+    let nodes: Vec<NodeId> = nodes.into_iter().collect();
+    quorum::cosigned(checkpoint, &nodes, quorum.unwrap_or(all))
+        .context("too few witnesses have cosigned it; where one is asked is said by KEY@URL")
 }
 
 async fn prove(
@@ -294,7 +320,7 @@ async fn prove(
     })?;
     let ranges = inclusion_ranges(index, head.size).context("an entry that was found")?;
     let path = remote.tiles(head.size, &ranges).await?.inclusion(index)?;
-    let cosigned = cosign(&remote, &mut checkpoint, witnesses).await?;
+    let cosigned = cosign(context, &remote, &mut checkpoint, (witnesses, None)).await?;
     let proof = Proof { index, path, checkpoint };
     proof.verify(&wanted).with_context(|| format!("{remote}: its entries and its tiles disagree"))?;
     kept::keep(&context.data, node, &proof.checkpoint)?;
@@ -317,14 +343,13 @@ async fn prove(
     })
 }
 
-fn verify_kept(context: &Context, file: &std::path::Path, proof: &std::path::Path, at: &At, witnesses: &[Witness]) -> anyhow::Result<()> {
+fn verify_kept(context: &Context, file: &std::path::Path, proof: &std::path::Path, at: &At, witnesses: Trusted<'_>) -> anyhow::Result<()> {
     let hash = super::read(file)?.receipt.document.hash();
     let node = at.node.context("--node NODE_ID is needed: a proof is only worth what the signer of its head is")?;
     let bytes = read_bounded(proof, PROOF_BYTES_MAX as u64).with_context(|| format!("{}: cannot be read", proof.display()))?;
     let opened = Proof::open(&bytes, node).with_context(|| proof.display().to_string())?;
     opened.verify(&entry::of_receipt(hash)).with_context(|| format!("{}: it is no proof of {}", proof.display(), file.display()))?;
-    let cosigned = witnesses.iter().map(|witness| cosigned(&opened.checkpoint, witness.node));
-    let cosigned = cosigned.collect::<Result<Vec<_>, _>>().with_context(|| proof.display().to_string())?;
+    let cosigned = enough(&opened.checkpoint, witnesses).with_context(|| proof.display().to_string())?;
     let seen = kept::read(&context.data, node)?;
     let fork = seen.as_ref().filter(|seen| seen.head.size == opened.checkpoint.head.size && seen.head != opened.checkpoint.head);
     ensure!(
@@ -348,11 +373,7 @@ fn describe(shown: &Shown) -> String {
 
 #[cfg(test)]
 mod tests {
-    use attribution::log::{
-        Head,
-        checkpoint::sign,
-        note::{Note, Signer},
-    };
+    use attribution::log::{Head, checkpoint::sign, note::Signer};
 
     use super::*;
 
@@ -360,18 +381,16 @@ mod tests {
     fn a_witness_adds_its_own_signature_and_nothing_else() {
         let (log, witness, other) =
             (Signer::new(Role::Log, &[1; 32]), Signer::new(Role::Witness, &[2; 32]), Signer::new(Role::Witness, &[3; 32]));
-        let mut checkpoint = sign(&log, Head::empty());
-        let text = checkpoint.note.text().to_owned();
-        let (own, foreign) = (witness.sign(&text, 7), other.sign(&text, 8));
-        let unsigned = checkpoint.clone();
+        let note = sign(&log, Head::empty()).note;
+        let (own, foreign) = (witness.sign(note.text(), 7), other.sign(note.text(), 8));
         let node = witness.key().node();
-        assert_eq!(add_own(&mut checkpoint, node, &foreign.to_string()).unwrap_err(), NoteError::Unsigned(witness.key().name().to_owned()));
+        assert_eq!(with_own(&note, node, &foreign.to_string()).unwrap_err(), NoteError::Unsigned(witness.key().name().to_owned()));
         let false_line = witness.sign("another text\n", 7).to_string();
-        assert_eq!(add_own(&mut checkpoint, node, &false_line).unwrap_err(), NoteError::Signature(witness.key().name().to_owned()));
-        assert_eq!(checkpoint, unsigned, "what does not hold is not kept");
+        assert_eq!(with_own(&note, node, &false_line).unwrap_err(), NoteError::Signature(witness.key().name().to_owned()));
         let junk: String = (0..40).map(|number| format!("\u{2014} junk\u{1}{number} {}\n", "AAAA".repeat(400))).collect();
-        assert_eq!(add_own(&mut checkpoint, node, &format!("{junk}{foreign}{own}")).unwrap().at_s, 7);
-        let kept = checkpoint.note.to_string();
+        let cosigned = with_own(&note, node, &format!("{junk}{foreign}{own}")).unwrap();
+        assert_eq!(cosigned.signed_at(witness.key()), Ok(7));
+        let kept = cosigned.to_string();
         assert!(kept.len() < 1_000 && Note::parse(kept.as_bytes()).is_ok(), "{} bytes", kept.len());
     }
 }

@@ -148,7 +148,7 @@ impl Checking {
             let mut faults = Vec::new();
             if verdict.finding != Finding::Agrees {
                 // What cannot be searched is reported all the same.
-                let found = provable::find(&bundle, &index).map_or_else(|_| Vec::new(), |searched| searched.found);
+                let found = provable::find(&bundle, &index, Vec::new()).map_or_else(|_| Vec::new(), |searched| searched.found);
                 let of =
                     |found: provable::Found| Found { fault: found.fault.fault, why: found.fault.why, accused: node, proof: found.proof };
                 faults.extend(found.into_iter().map(of));

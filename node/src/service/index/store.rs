@@ -513,6 +513,19 @@ fn read_near(folder: &Path, plan: &Plan, segments: &[Segment]) -> Result<Option<
     }
 }
 
+/// The index over segments of another's folder, with the near copies that its file there says; with those that a search finds where it has none.
+///
+/// # Errors
+/// [`StoreError::Near`] if the file is none, [`StoreError::Index`] if they make no index.
+pub fn assembled(folder: &Path, version: AssetVersion, segments: Vec<Segment>) -> Result<DatanetIndex, StoreError> {
+    let planned = segments.iter().map(|segment| Planned { id: segment.id(), pieces: Vec::new() }).collect();
+    let clusters = match read_near(folder, &Plan { version, segments: planned }, &segments)? {
+        Some(read) => read.map_err(|why| StoreError::Near { version, why })?,
+        None => search(version, &segments)?,
+    };
+    Ok(DatanetIndex::clustered(version, segments, &clusters)?)
+}
+
 /// The number of the first contribution whose text in a segment is not the registered one. The segment is one of this plan.
 pub fn misread(segment: &Segment, planned: &Planned) -> Option<u64> {
     let mut at = 0_usize;

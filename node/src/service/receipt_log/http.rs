@@ -1,7 +1,7 @@
 //! The log and the witness over HTTP, for anybody and without keys: what is served is public, and what is taken is bounded and signed by a staked operator.
 //!
 //! ```text
-//! GET  /checkpoint                      the newest head, never cached
+//! GET  /checkpoint                      the newest head with its witnesses' signatures, never cached
 //! GET  /tile/<L>/<N>[.p/<W>]            hashes; never change
 //! GET  /tile/entries/<N>[.p/<W>]        entries; never change
 //! POST /add-checkpoint                  a cosignature, or why not: 400, 403, 404, 409 with the size cosigned last, 413, 422
@@ -25,7 +25,7 @@ use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::{amount::Amount, id::NodeId};
 
-use super::{ReceiptLog, WitnessError};
+use super::{ReceiptLog, WitnessError, witnesses::Witnesses};
 use crate::{
     api::server::{Manner, serve_routes},
     books::BooksError,
@@ -53,15 +53,17 @@ const FOREVER: &str = "public, max-age=31536000, immutable";
 #[derive(Debug, Clone)]
 struct Served {
     log: Arc<ReceiptLog>,
+    witnesses: Arc<Witnesses>,
     snapshots: Snapshots,
 }
 
 /// Serves until `stop`.
-pub async fn serve(log: Arc<ReceiptLog>, snapshots: Snapshots, listener: TcpListener, stop: CancellationToken) {
-    serve_routes(router(log, snapshots), listener, MANNER, &TaskTracker::new(), stop).await;
+pub async fn serve(log: Arc<ReceiptLog>, witnesses: Witnesses, snapshots: Snapshots, listener: TcpListener, stop: CancellationToken) {
+    let served = Served { log, witnesses: Arc::new(witnesses), snapshots };
+    serve_routes(router(served), listener, MANNER, &TaskTracker::new(), stop).await;
 }
 
-fn router(log: Arc<ReceiptLog>, snapshots: Snapshots) -> Router {
+fn router(served: Served) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
@@ -70,12 +72,16 @@ fn router(log: Arc<ReceiptLog>, snapshots: Snapshots) -> Router {
             say(StatusCode::NOT_FOUND, "there is no such path: GET /checkpoint, /tile/<L>/<N>, /tile/entries/<N>, POST /add-checkpoint\n")
         })
         .method_not_allowed_fallback(async || say(StatusCode::METHOD_NOT_ALLOWED, "this path is not used by this method\n"))
-        .with_state(Served { log, snapshots })
+        .with_state(served)
 }
 
 async fn checkpoint(State(served): State<Served>) -> Response<Body> {
-    match blocking(move || served.log.checkpoint()).await {
-        Ok(signed) => respond(StatusCode::OK, TEXT, "no-cache", signed.note.to_string()),
+    let log = Arc::clone(&served.log);
+    match blocking(move || log.checkpoint()).await {
+        Ok(signed) => {
+            let signed = served.witnesses.cosigned(&served.log, signed).await;
+            respond(StatusCode::OK, TEXT, "no-cache", signed.note.to_string())
+        }
         Err(error) => failed(&error),
     }
 }

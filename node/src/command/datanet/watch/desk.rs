@@ -223,6 +223,6 @@ impl<'c> Desk<'c> {
             None => Arc::new(fetched(self.context, &self.config, state, &bundle.manifest).await?),
         };
         self.whole = Some(Arc::clone(&index));
-        judge(self.context, self.chain, state, (bundle, index.as_ref()), !self.is_sent).await
+        judge(self.context, self.chain, state, (bundle, index.as_ref(), None), !self.is_sent).await
     }
 }

@@ -53,12 +53,39 @@ pub(super) fn keep(data: &DataDir, node: NodeId, checkpoint: &Checkpoint) -> any
     write_atomic(&path, checkpoint.note.to_string().as_bytes(), 0o644).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
-/// Keeps a head that forks from the one of before, beside it: both are signed, and together convict the log. Where it lies.
-pub(super) fn keep_fork(data: &DataDir, node: NodeId, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
-    let root = hex::encode(&checkpoint.head.root.0[..4]);
-    let path = data.logs().join(format!("{node}.fork-{}-{root}.checkpoint", checkpoint.head.size));
-    write_atomic(&path, checkpoint.note.to_string().as_bytes(), 0o644).with_context(|| format!("{}: cannot be written", path.display()))?;
-    Ok(path)
+/// Keeps two heads that no log can both have: both are signed, and together convict the log. Where they lie, the earlier one first.
+pub(super) fn keep_fork(data: &DataDir, node: NodeId, before: &Checkpoint, now: &Checkpoint) -> anyhow::Result<[PathBuf; 2]> {
+    let keep = |checkpoint: &Checkpoint| {
+        let root = hex::encode(&checkpoint.head.root.0[..4]);
+        let path = data.logs().join(format!("{node}.fork-{}-{root}.checkpoint", checkpoint.head.size));
+        let written = write_atomic(&path, checkpoint.note.to_string().as_bytes(), 0o644);
+        written.with_context(|| format!("{}: cannot be written", path.display())).map(|()| path)
+    };
+    Ok([keep(before)?, keep(now)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use attribution::log::{
+        Head, LogHash,
+        checkpoint::sign,
+        note::{Role, Signer},
+    };
+
+    use super::*;
+
+    #[test]
+    fn both_heads_of_a_fork_are_kept_and_each_is_the_nodes_own_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, signer) = (DataDir::new(folder.path()), Signer::new(Role::Log, &[7; 32]));
+        let node = signer.key().node();
+        let [before, now] = [1, 2].map(|root| sign(&signer, Head { size: 9, root: LogHash([root; 32]) }));
+        keep(&data, node, &before).unwrap();
+        let paths = keep_fork(&data, node, &before, &now).unwrap();
+        let read_back = paths.map(|path| Checkpoint::open(&std::fs::read(path).unwrap(), node).unwrap());
+        assert_eq!(read_back, [before.clone(), now]);
+        assert_eq!(read(&data, node).unwrap(), Some(before), "what was seen before stands");
+    }
 }
 
 #[cfg(test)]

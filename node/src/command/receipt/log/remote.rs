@@ -2,18 +2,19 @@
 
 use std::{fmt, ops::Range, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use attribution::log::{
     checkpoint::Checkpoint,
     entry,
     note::NOTE_BYTES_MAX,
     tile::{Resource, TILE_BYTES_MAX, Tile, Tiles},
     tree::{TILE_WIDTH, consistency_ranges},
-    witness::AddCheckpoint,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::{Client, Response, StatusCode, Url, redirect::Policy};
+use reqwest::{Client, StatusCode, Url, redirect::Policy};
 use types::id::NodeId;
+
+use crate::witnessing::{self, prefix, read};
 
 /// Longest that one question may take.
 const ASK_WAIT: Duration = Duration::from_secs(20);
@@ -21,23 +22,12 @@ const ASK_WAIT: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 8;
 /// Newest entries that are looked through for a receipt: 4,600 a day for ten years. A log says itself how many it has.
 pub(super) const SEARCHED_MAX: u64 = 1 << 24;
-/// Longest reason of a refusal that is told.
-const WHY_BYTES_MAX: usize = 400;
 
 /// A log or a witness at an address.
 #[derive(Debug)]
 pub(super) struct Remote {
     base: Url,
     client: Client,
-}
-
-/// What a witness said.
-#[derive(Debug)]
-pub(super) enum Said {
-    /// Its signature lines.
-    Cosigned(String),
-    /// How many entries the head has that it cosigned last.
-    Last(u64),
 }
 
 impl fmt::Display for Remote {
@@ -49,9 +39,7 @@ impl fmt::Display for Remote {
 impl Remote {
     /// At `url`, the prefix of its paths.
     pub(super) fn new(url: &str) -> anyhow::Result<Self> {
-        let fix = || format!("{url:?} is no address of a log: write for example http://127.0.0.1:7404");
-        let base = Url::parse(&format!("{}/", url.trim_end_matches('/'))).with_context(fix)?;
-        ensure!(matches!(base.scheme(), "http" | "https") && base.has_host(), "{}", fix());
+        let base = prefix(url)?;
         let client = Client::builder().timeout(ASK_WAIT).redirect(Policy::none()).build().context("no HTTP client")?;
         Ok(Self { base, client })
     }
@@ -125,45 +113,11 @@ impl Remote {
     /// Asks the witness that is here to cosign a head of the log at `log`: what it cosigned last is learned from it.
     pub(super) async fn cosign(&self, log: &Self, checkpoint: &Checkpoint) -> anyhow::Result<String> {
         let size = checkpoint.head.size;
-        let ask = |old, proof| AddCheckpoint { old, proof, note: checkpoint.note.clone() };
-        let old = match self.add(&ask(0, Vec::new())).await? {
-            Said::Cosigned(lines) => return Ok(lines),
-            Said::Last(old) => old,
+        let consistency = async |old| {
+            let Some(ranges) = consistency_ranges(old, size) else { return Ok(None) };
+            Ok(Some(log.tiles(size, &ranges).await?.consistency(old)?))
         };
-        let Some(ranges) = consistency_ranges(old, size) else {
-            bail!(
-                "the witness {self} says that it cosigned a head of {old} entries, the log shows {size}: it shows an old head here, entries were taken back, or the witness lies: it shows no signature"
-            );
-        };
-        let proof = log.tiles(size, &ranges).await?.consistency(old)?;
-        match self.add(&ask(old, proof)).await? {
-            Said::Cosigned(lines) => Ok(lines),
-            Said::Last(last) if last == old => {
-                // Its word, and no signed head: who is accused is not to be decided by it.
-                bail!(
-                    "the witness {self} says that it cosigned another head of {old} entries than the log shows here: either THE LOG FORKED or the witness lies. It shows no signature; \
-                     ask another one, and whoever has that head for it"
-                )
-            }
-            Said::Last(last) => bail!("the witness {self} cosigned a head of {last} entries meanwhile: ask again"),
-        }
-    }
-
-    async fn add(&self, request: &AddCheckpoint) -> anyhow::Result<Said> {
-        let url = self.base.join("add-checkpoint")?;
-        let response = self.client.post(url).body(request.to_string()).send().await;
-        let response = response.with_context(|| format!("{self}/add-checkpoint: the witness does not answer"))?;
-        let status = response.status();
-        let most = if status == StatusCode::OK { NOTE_BYTES_MAX } else { WHY_BYTES_MAX };
-        let text = String::from_utf8(read(response, most).await.with_context(|| format!("{self}/add-checkpoint"))?)?;
-        match status {
-            StatusCode::OK => Ok(Said::Cosigned(text)),
-            StatusCode::CONFLICT => {
-                let size = text.trim_end().parse().with_context(|| format!("{self}/add-checkpoint: 409 and no number of entries"))?;
-                Ok(Said::Last(size))
-            }
-            status => bail!("the witness {self} does not cosign this head ({status}): {}", text.trim_end()),
-        }
+        witnessing::cosign(&self.client, &self.base, checkpoint, consistency).await
     }
 }
 
@@ -171,15 +125,6 @@ impl Remote {
 fn searched(size: u64) -> impl Iterator<Item = Tile> {
     let bundles = size.div_ceil(TILE_WIDTH);
     (bundles.saturating_sub(SEARCHED_MAX / TILE_WIDTH)..bundles).rev().filter_map(move |index| Tile::at(0, index, size))
-}
-
-async fn read(mut response: Response, most: usize) -> anyhow::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
-        ensure!(all.len() + chunk.len() <= most, "the answer has more than {most} bytes");
-        all.extend_from_slice(&chunk);
-    }
-    Ok(all)
 }
 
 #[cfg(test)]
