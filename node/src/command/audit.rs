@@ -56,6 +56,7 @@ enum Action {
     },
     /// Rebuild the index of a version, compare it with the posted root, and refute a root that is wrong.
     #[command(
+        disable_version_flag = true,
         after_help = "Texts that are not here are fetched from their holders. Equal roots say that the index is right. Of a wrong root, receipts under it (--from) show leaves;\nwhat they show wrong is proven in two transactions, as by `audit prove`: its indexer is slashed, and nobody answers under it any more. Leaves that nobody\nshows prove nothing: nodes rebuild an index before they answer, and serve no version whose root is another."
     )]
     Index {
