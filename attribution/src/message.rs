@@ -126,8 +126,8 @@ pub struct PayoutLine {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// A page of receipts, in order; empty past the end. No list is read further than its page goes.
-    Receipts(#[serde(deserialize_with = "read_list::<_, _, RECEIPTS_PAGE>")] Vec<ReceiptItem>),
+    /// A page of receipts, in order; empty past the end.
+    Receipts(Vec<ReceiptItem>),
     /// The line; nothing if the account is not in the tree.
     Payout(Option<PayoutLine>),
     /// What settling did, in words.
@@ -136,8 +136,9 @@ pub enum Reply {
     Refused(String),
     /// A page of a payout tree: [`LINES_PAGE`] leaves and parts, fewer at its end. A line that a page cuts goes on in the next one, whose first
     /// line has the same leaf.
-    Lines(#[serde(deserialize_with = "read_list::<_, _, LINES_PAGE>")] Vec<Line>),
-    /// A page of transcripts, one for each receipt from the place asked for on; empty past the end.
+    Lines(Vec<Line>),
+    /// A page of transcripts, one for each receipt from the place asked for on; empty past the end. Read no further than a page goes: one that is not shown is a byte
+    /// on the wire and two dozen in memory.
     Transcripts(#[serde(deserialize_with = "read_list::<_, _, TRANSCRIPTS_PAGE>")] Vec<Transcript>),
     /// A sealed transcript with its key, for who asked.
     Sealed(Box<Shown>),
