@@ -153,7 +153,7 @@ pub async fn append(
 ) -> anyhow::Result<Published> {
     let known = state.asset(asset).with_context(|| format!("asset {asset} is not registered"))?;
     let uri = known.uri.clone();
-    if let Some(version) = state.newest(asset).filter(|version| state.version(*version).is_some_and(|published| is_same(published, new))) {
+    if let Some(version) = state.newest(asset).filter(|version| is_published(state, *version, new)) {
         return Ok(Published { uri, version, content: new.content, transactions: Vec::new(), gas: 0 });
     }
     allowed(state, new, &[], licence.map_or(Given::Hash(new.licence), Given::Expression))?;
@@ -173,9 +173,14 @@ fn plan(state: &State, owner: Address, kind: AssetKind, uri: &str, new: &NewVers
         return Plan::Register;
     };
     match state.newest(asset.id) {
-        Some(version) if state.version(version).is_some_and(|published| is_same(published, new)) => Plan::Nothing(version),
+        Some(version) if is_published(state, version, new) => Plan::Nothing(version),
         _ => Plan::Append(asset.id),
     }
+}
+
+/// Whether a version is what is to be published. One whose index root was refuted answers nothing: the same is published once more, and gets a root of its own.
+fn is_published(state: &State, version: AssetVersion, new: &NewVersion) -> bool {
+    state.refuted(version).is_none() && state.version(version).is_some_and(|published| is_same(published, new))
 }
 
 fn is_same(published: &chain_bridge::registry::state::Version, new: &NewVersion) -> bool {
