@@ -37,6 +37,9 @@ pub(super) const BYTES: &[u8] = b"transcript-bytes";
 pub(super) const BYTES_MAX: u64 = 1 << 30;
 const FORMAT: u8 = 1;
 
+/// A table, a key in it, and its value.
+pub(super) type Row = (&'static str, Vec<u8>, Vec<u8>);
+
 /// Why an answer's text cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
@@ -209,12 +212,7 @@ impl Books {
     }
 
     /// What a text adds to the records of its receipt: text, term, and the bytes of all.
-    pub(super) fn with_text(
-        &self,
-        number: u64,
-        receipt: &Receipt,
-        text: &Text,
-    ) -> Result<[(&'static str, Vec<u8>, Vec<u8>); 3], BooksError> {
+    pub(super) fn with_text(&self, number: u64, receipt: &Receipt, text: &Text) -> Result<[Row; 3], BooksError> {
         let (hash, bytes) = (receipt.hash(), text.encode(number));
         let size = u64::try_from(bytes.len()).expect("a record's length fits 64 bits");
         let term = Term { number, receipt: hash, block: receipt.block.number, bytes: size };
