@@ -3,6 +3,7 @@
 mod agent;
 mod answer;
 mod bad_input;
+mod checks;
 mod commands;
 mod datanets;
 mod discovery;

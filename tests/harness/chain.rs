@@ -56,6 +56,16 @@ pub async fn devnet_unbonding(unbonding_s: u64) -> Devnet {
     started(config).await
 }
 
+/// [`devnet`] with a W1 of three times so many seconds, so that nodes have as long to check one another's answers.
+///
+/// # Panics
+/// If it does not start.
+pub async fn devnet_checking(third_s: u64) -> Devnet {
+    let mut config = config_of(3 * third_s, 5);
+    (config.deploy.unbonding_s, config.deploy.honour_s) = (4 * third_s, 4 * third_s);
+    started(config).await
+}
+
 fn config_of(w1_s: u64, w2_s: u64) -> DevnetConfig {
     let mut config = DevnetConfig::new(anvil());
     (config.deploy.w1_s, config.deploy.w2_s) = (w1_s, w2_s);
