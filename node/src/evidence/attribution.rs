@@ -16,7 +16,6 @@ use types::{
     receipt::{Mask, Span},
 };
 
-use super::leaves::Leaves;
 
 /// A fault of a receipt's attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -303,7 +302,7 @@ mod tests {
     #[test]
     fn a_search_that_was_not_made_is_no_empty_list() {
         let damaged = || FaultError::Read(ReadError::Unheld);
-        let bundle: Bundle = serde_json::from_str(include_str!("../../../../../tests/fixtures/bundles/honest-two-datanets.json")).unwrap();
+        let bundle: Bundle = serde_json::from_str(include_str!("../../../tests/fixtures/bundles/honest-two-datanets.json")).unwrap();
         let proof = FalseSpan {
             receipt: vec![],
             signature: Signed65([6; 65]),
@@ -315,7 +314,9 @@ mod tests {
             segment: shown(0),
             text: shown(0),
         };
-        let faults = |false_spans, others| joined(&bundle, false_spans, others, Vec::new()).map(|searched| (searched.found.len(), searched.unsearched));
+        let faults = |false_spans, others| {
+            joined(&bundle, false_spans, others, Vec::new()).map(|searched| (searched.found.len(), searched.unsearched))
+        };
         assert_eq!(faults(Ok(vec![]), Ok(vec![])), Ok((0, vec![])));
         for (one, other) in [(Err(damaged()), Ok(vec![])), (Err(damaged()), Err(damaged())), (Ok(vec![]), Err(damaged()))] {
             assert_eq!(faults(one, other), Err(damaged()));

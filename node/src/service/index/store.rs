@@ -519,7 +519,8 @@ fn read_near(folder: &Path, plan: &Plan, segments: &[Segment]) -> Result<Option<
 /// [`StoreError::Near`] if the file is none, [`StoreError::Index`] if they make no index.
 pub fn assembled(folder: &Path, version: AssetVersion, segments: Vec<Segment>) -> Result<DatanetIndex, StoreError> {
     let planned = segments.iter().map(|segment| Planned { id: segment.id(), pieces: Vec::new() }).collect();
-    let clusters = match read_near(folder, &Plan { version, segments: planned }, &segments)? {
+    let plan = Plan { version, segments: planned, is_private: segments.iter().any(Segment::is_salted) };
+    let clusters = match read_near(folder, &plan, &segments)? {
         Some(read) => read.map_err(|why| StoreError::Near { version, why })?,
         None => search(version, &segments)?,
     };

@@ -75,6 +75,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::evidence::attribution as provable;
 
     /// An honest bundle, and the leaves of its answer.
     fn honest() -> (Bundle, Leaves) {
@@ -104,8 +105,8 @@ mod tests {
         false_ones.leaves[0][41 + 6] ^= 1;
         let lying = over(&bundle, &false_ones);
         let nothing = Index::new(vec![]).unwrap();
-        assert!(super::super::attribution::find(&lying, &nothing, None).is_err());
-        let found = super::super::attribution::find(&lying, &nothing, Some(&false_ones)).unwrap();
+        assert!(provable::find(&lying, &nothing, Vec::new()).is_err());
+        let found = provable::find(&lying, &nothing, false_ones.lies(&lying).unwrap()).unwrap().found;
         assert!(!found.is_empty() && found.iter().all(|found| (found.fault.fault, found.fault.mode) == ("F10", "leaf")), "{found:?}");
         assert!(matches!(leaves.lies(&lying), Err(FaultError::Answer { .. })), "of other leaves nothing is proven");
     }

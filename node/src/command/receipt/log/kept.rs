@@ -82,15 +82,10 @@ mod tests {
         let [before, now] = [1, 2].map(|root| sign(&signer, Head { size: 9, root: LogHash([root; 32]) }));
         keep(&data, node, &before).unwrap();
         let paths = keep_fork(&data, node, &before, &now).unwrap();
-        let read_back = paths.map(|path| Checkpoint::open(&std::fs::read(path).unwrap(), node).unwrap());
+        let read_back = paths.map(|path| Checkpoint::open(&fs::read(path).unwrap(), node).unwrap());
         assert_eq!(read_back, [before.clone(), now]);
         assert_eq!(read(&data, node).unwrap(), Some(before), "what was seen before stands");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_log_is_followed_by_one_command_at_a_time() {
