@@ -120,9 +120,9 @@ async fn posted_falsely(cluster: &Cluster, liar: &Party, (datanet, answering): (
 
     let robbed = cluster.nodes[2].account;
     assert!(contributions.iter().any(|accepted| accepted.contributor == robbed), "{contributions:?}");
-    let falsely = contributions.iter().cloned().map(|accepted| {
+    let falsely = contributions.iter().map(|accepted| {
         let contributor = if accepted.contributor == robbed { liar.account } else { accepted.contributor };
-        Accepted { contributor, ..accepted }
+        Accepted { contributor, ..accepted.clone() }
     });
     let (plan, texts) = (Plan::new(datanet, falsely, []), DataDir::new(&cluster.person("auditor").folder));
     let folder = cluster.path("published-by-the-indexer");
