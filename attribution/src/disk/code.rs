@@ -1,8 +1,8 @@
 //! Text in fewer bits, which compare as it does: a code of pairs of bytes.
 //!
 //! Each pair of bytes has a code, a frequent one a short one. Codes ascend as pairs do and none begins another, so what two windows' codes say, one
-//! pair after the other, compares as the windows do. Prose takes some four bits a byte: sixteen bytes of codes tell apart what thirty bytes of text do, with one
-//! look-up for two bytes. Which code it is decides how soon windows are told apart and nothing else.
+//! pair after the other, compares as the windows do. A frequent pair takes fewer bits than two bytes have, so a key of codes
+//! says more of a window than one of bytes. Which code it is decides how soon windows are told apart and nothing else.
 
 /// All pairs.
 const PAIRS: usize = 1 << 16;
