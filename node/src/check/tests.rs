@@ -6,7 +6,7 @@ use inference::{
 };
 use types::{
     amount::Amount,
-    id::{Address, AssetId, AssetVersion, BlobId},
+    id::{Address, AssetId, AssetVersion, BlobId, Hash32},
     manifest::{AssetKind, Manifest, ManifestAsset},
     options::{GRAMMAR_ENGINE, Grammar, GrammarKind, Options},
     quote::{Class, Profile, Quote},
