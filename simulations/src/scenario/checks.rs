@@ -8,7 +8,7 @@
 //! sealed must stand, what the others did must not. Beside it: how often nobody looked at a drawn receipt, which is the share of stake that does not look, to the power of the checkers of
 //! one; and, in a network too small to draw from, that every receipt is called unchecked and nothing is announced.
 //!
-//! 2,000 rounds of 8 receipts and 12 operators: half a second. Searches are made once for each of a few answers; digests, draws, trees and openings each time.
+//! 2,000 rounds of 8 receipts and 12 operators: some seconds. Searches are made once for each of a few answers; digests, draws, trees and openings each time.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -486,13 +486,11 @@ mod tests {
 
     #[test]
     fn who_does_not_look_or_copies_who_did_is_found_out_and_who_looks_never_is() {
-        for seed in 1..3 {
-            let report = run(&Question { rounds: 1_000, operators: 12, receipts: 8, checkers: 2, seed }).unwrap();
-            println!("{report}");
-            assert!(report.failures.is_empty(), "{report}{:?}", report.failures);
-            let Tally { honest, guessed, late, swapped, unseen, .. } = report.tally;
-            assert!(honest > 1_000 && guessed > 100 && late > 100 && swapped > 100 && unseen > 100, "{report}");
-        }
+        let report = run(&Question { rounds: 300, operators: 12, receipts: 8, checkers: 2, seed: 1 }).unwrap();
+        println!("{report}");
+        assert!(report.failures.is_empty(), "{report}{:?}", report.failures);
+        let Tally { honest, guessed, late, swapped, unseen, .. } = report.tally;
+        assert!(honest > 1_000 && guessed > 50 && late > 50 && swapped > 50 && unseen > 50, "{report}");
     }
 
     #[test]
