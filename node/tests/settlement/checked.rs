@@ -132,7 +132,7 @@ async fn nodes_that_are_drawn_check_one_another_agree_on_what_is_right_and_prove
     keep(&second, &other, None);
 
     let mut folders = BTreeMap::new();
-    let all = [&own[..], &[other.clone()]].concat();
+    let all = [&own[..], std::slice::from_ref(&other)].concat();
     for node in [&mut answering, &mut second, &mut third] {
         node.draws = Arc::new(BoardDraws { snapshots: node.chained.snapshots(), rule: RULE.rule(), node: node.address() });
         let settling = node.settling(false, false);

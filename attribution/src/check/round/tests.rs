@@ -210,8 +210,8 @@ proptest! {
                     let facts = Facts { is_ripe, beacon: is_stored.then_some(BEACON), said, ..facts(time, &nodes, &operators) };
                     for step in round.steps(&facts) {
                         match step {
-                            Step::Announce => prop_assert!(!is_stored && is_ripe.is_none() && time >= 100 && time < 200),
-                            Step::Store => prop_assert!(!is_stored && is_ripe == Some(true) && time >= 100 && time < 200),
+                            Step::Announce => prop_assert!(!is_stored && is_ripe.is_none() && (100..200).contains(&time)),
+                            Step::Store => prop_assert!(!is_stored && is_ripe == Some(true) && (100..200).contains(&time)),
                             Step::Fetch(node) => prop_assert!(node != account(3) && round.sealed().is_none()),
                             Step::Check(drawn) => prop_assert!(drawn.node != account(3) && round.drawn()[&drawn].is_none()),
                             Step::Seal { root, count } => {
