@@ -16,7 +16,6 @@ use types::{
     receipt::{Mask, Span},
 };
 
-
 /// A fault of a receipt's attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
