@@ -398,7 +398,7 @@ fn a_treasury_weighs_no_more_than_the_cap() {
 }
 
 /// Kinds of blocks in [`step`].
-const STEPS: u8 = 32;
+const STEPS: u8 = 33;
 
 /// The events of one block: each kind of block with what its events need before them; all events there are stand in one of them.
 fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
@@ -586,6 +586,13 @@ fn step(number: u64, branch: u8, what: u8) -> Vec<Logged> {
                 opened(2),
             ]
         }
+        31 => vec![
+            opened,
+            Event::BeaconAnnounced { epoch, origin: number },
+            Event::BeaconStored { epoch, beacon: id },
+            Event::ChecksCommitted { epoch, checker: account, root: id, count: number },
+            Event::ChecksRevealed { epoch, checker: account, root: id },
+        ],
         _ => vec![
             Event::SignerSet { payer: account, signer: account, cap: amount, expiry: number },
             Event::SignerRevoked { payer: account, signer: account, revoked_at: number },

@@ -399,7 +399,10 @@ impl<B: Backend> Owner<B> {
         }
         let begun = Instant::now();
         match self.backend.forward(&self.plan.step(), &mut self.out) {
-            Ok(()) => self.choose(),
+            Ok(()) => {
+                self.count();
+                self.choose();
+            }
             Err(error) => self.refuse(error),
         }
         self.took = begun.elapsed();
@@ -409,6 +412,17 @@ impl<B: Backend> Owner<B> {
         self.carry_out();
         self.owed = self.owed();
         true
+    }
+
+    /// Counts the rows that the device computed, guesses left out: before a caller hears of a token of theirs.
+    fn count(&mut self) {
+        for at in 0..self.plan.jobs.len() {
+            let planned = self.plan.jobs[at];
+            let given = planned.rows.saturating_sub(u32::try_from(planned.guesses().len()).unwrap_or(u32::MAX));
+            if let Some(work) = self.work(planned.job) {
+                work.line.count(given);
+            }
+        }
     }
 
     /// Works out all jobs of the step, side by side.
@@ -446,10 +460,6 @@ impl<B: Backend> Owner<B> {
             let planned = self.plan.jobs[at];
             let outcome = self.results[at];
             self.outcomes.extend(outcome.map(|outcome| (planned.job, outcome)));
-            let given = planned.rows.saturating_sub(u32::try_from(planned.guesses().len()).unwrap_or(u32::MAX));
-            if let Some(work) = self.work(planned.job).filter(|_| !matches!(outcome, Some(Outcome::Failed))) {
-                work.line.count(given);
-            }
             if let Some(Outcome::Chosen { tokens, count, .. }) = &outcome {
                 let right = accepted(planned.guesses(), &tokens[..*count]);
                 self.totals.guessed += planned.guesses().len() as u64;

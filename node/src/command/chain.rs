@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn the_help_says_how_many_transactions_a_deployment_sends() {
         let deployment = deploy::plan(1, 1, Address([3; 20]), 0, defaults());
-        assert_eq!(deploy::calls(&deployment).len(), 23, "the number stands in the help of `chain deploy`, in words");
+        assert_eq!(deploy::calls(&deployment).len(), 24, "the number stands in the help of `chain deploy`, in words");
         let command = Args::augment_args(clap::Command::new("chain"));
         let deploy = command.find_subcommand("deploy").unwrap().get_after_help().unwrap().to_string();
         assert!(deploy.starts_with("Twenty-four transactions"), "{deploy}");

@@ -35,8 +35,10 @@ pub(super) async fn stale_quotes(scene: &Scene<'_>) -> [Signed<Quote>; 2] {
     let rpc = scene.cluster.devnet.rpc();
     let _mined: serde_json::Value =
         rpc.request("anvil_mine", serde_json::json!([format!("{QUOTE_BLOCKS:#x}")])).await.expect("blocks are mined");
-    for (door, stale) in scene.doors.iter().zip(&stale) {
-        while door.offer(&scene.manifest).await.document.block.number <= stale.document.expiry {
+    // The third node as well: an offer under the block that it knew before would end too soon.
+    let last = stale.iter().map(|quote| quote.document.expiry).max().expect("two");
+    for door in scene.doors.iter().chain([&scene.third]) {
+        while door.offer(&scene.manifest).await.document.block.number <= last {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -212,6 +212,8 @@ type Trusted<'a> = (&'a [Witness], Option<usize>);
 
 async fn verify(context: &Context, at: &At, witnesses: Trusted<'_>) -> anyhow::Result<()> {
     let (remote, node) = open(context, at, None).await?;
+    // Nothing is written for what is no log.
+    drop(remote.checkpoint(node).await?);
     let _turn = kept::turn(&context.data, node)?;
     let seen = kept::read(&context.data, node)?;
     let (mut checkpoint, followed) = followed(context, &remote, node, seen.as_ref()).await?;
@@ -304,6 +306,8 @@ async fn prove(
         may_write(out, existing)?;
     }
     let (remote, node) = open(context, at, Some(receipt.node)).await?;
+    // Nothing is written for what is no log.
+    drop(remote.checkpoint(node).await?);
     let _turn = kept::turn(&context.data, node)?;
     let seen = kept::read(&context.data, node)?;
     let (mut checkpoint, _) = followed(context, &remote, node, seen.as_ref()).await?;
