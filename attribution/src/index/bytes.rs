@@ -32,7 +32,7 @@ impl Bytes {
     /// Says whether all will be read from the first byte to the last, or some here and there.
     pub(crate) fn read_in_order(&self, is_so: bool) {
         match self {
-            Self::Memory(_) => {}
+            Self::Memory(_) => _ = is_so,
             #[cfg(feature = "disk")]
             Self::Mapped(map) => map.read_in_order(is_so),
         }

@@ -5,7 +5,7 @@
 //! the encrypted keystore, and for the client's exchange key if it gave one: who has the disk alone reads nothing, of what is kept as of what was forgotten and
 //! lies in the database's free pages until they are written over.
 //!
-//! Size: 10 kB an answer; an epoch's root covers at most 4,096 of them, and four epochs are open at most: 160 MB. [`BYTES_MAX`] is beyond that, the oldest make room.
+//! Size: 10 kB an answer; an epoch's root covers at most 4,096 of them, and four epochs are open at most: 160 MB. `BYTES_MAX` is beyond that, the oldest make room.
 
 use std::collections::BTreeSet;
 

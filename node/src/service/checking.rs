@@ -1,7 +1,7 @@
 //! Checking other nodes' answers, when this node is drawn for it (ARCHITECTURE P11).
 //!
 //! What is to be done when is `attribution::check::round`'s to say; this follows the board of checks on the chain and carries it out: beacons are announced and stored where
-//! nobody has, the receipts under each root fetched as settling fetches them, those that this node was drawn for looked at ([`look`]), what came of it sealed and shown. A receipt
+//! nobody has, the receipts under each root fetched as settling fetches them, those that this node was drawn for looked at (`look`), what came of it sealed and shown. A receipt
 //! that is false is proved so at once, by what `audit prove` proves it by. Everything stands in a file of the epoch ([`kept`]), which is on the disk before a root over it is told.
 //!
 //! By the latest block. A branch on which another beacon is stored begins the round anew, unless it was sealed: what was sealed is shown or nothing is. Cost of a check: a

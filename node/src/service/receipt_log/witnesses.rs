@@ -1,7 +1,7 @@
 //! The witnesses that this node has cosign its own head, so that whoever reads it sees at once that others have seen the same log.
 //!
-//! A head is made when somebody asks for it, and only where receipts were signed since; then each witness is asked, all at once, for [`ASK_WAIT`] at most. One
-//! that does not answer is not asked again for [`PAUSE`], and the head is served without it. At most [`WITNESSES_MAX`] questions a head, however many ask for it.
+//! A head is made when somebody asks for it, and only where receipts were signed since; then each witness is asked, all at once, for `ASK_WAIT` at most. One
+//! that does not answer is not asked again for `PAUSE`, and the head is served without it. At most [`WITNESSES_MAX`] questions a head, however many ask for it.
 
 use std::{
     collections::BTreeMap,
