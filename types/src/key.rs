@@ -4,15 +4,7 @@
 
 use std::fmt;
 
-use k256::{
-    AffinePoint, ProjectivePoint, Scalar, U256,
-    ecdsa::{Signature, SigningKey, VerifyingKey},
-    elliptic_curve::{
-        PrimeField as _,
-        ops::{Invert as _, LinearCombinationExt as _, Reduce},
-        point::DecompressPoint as _,
-    },
-};
+use k256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
@@ -139,7 +131,7 @@ impl Account {
 
     /// The account's address.
     pub fn address(&self) -> Address {
-        address_of(self.0.verifying_key())
+        address_of(&coordinates(self.0.verifying_key()))
     }
 
     /// Signs `document` for this deployment: RFC 6979, low s.
@@ -157,12 +149,10 @@ impl Account {
     }
 }
 
-fn address_of(key: &VerifyingKey) -> Address {
-    let point = key.to_encoded_point(false);
-    let digest = keccak(&[&point.as_bytes()[1..]]);
-    let mut address = [0; 20];
-    address.copy_from_slice(&digest.0[12..]);
-    Address(address)
+/// Of a key's 64 bytes.
+fn address_of(key: &[u8; 64]) -> Address {
+    let digest = keccak(&[key]);
+    Address(*digest.0.last_chunk().expect("32 bytes hold 20"))
 }
 
 /// The account that signed `document`.
@@ -180,20 +170,67 @@ pub fn recover<D: Document>(domains: &Domains, document: &D, signature: &Signed6
         28 => true,
         _ => return Err(malformed()),
     };
-    let key = recover_key(domains.digest(document), &parsed, is_y_odd).ok_or_else(malformed)?;
-    Ok(address_of(&key))
+    let digest = domains.digest(document);
+    #[cfg(feature = "secp256k1")]
+    let key = by_c::recovered(digest, &parsed, is_y_odd);
+    #[cfg(not(feature = "secp256k1"))]
+    let key = in_rust::recovered(digest, &parsed, is_y_odd);
+    Ok(address_of(&key.ok_or_else(malformed)?))
 }
 
-/// The key Q = (s R - z G) / r, for which the signature holds by construction, as a contract's `ecrecover` computes it (SEC 1, 4.1.6). The
-/// library's own function verifies the signature once more by Q, in as much time again.
-fn recover_key(digest: Hash32, signature: &Signature, is_y_odd: bool) -> Option<VerifyingKey> {
-    let (r, s) = signature.split_scalars();
-    let z = <Scalar as Reduce<U256>>::reduce_bytes(&digest.0.into());
-    let point: Option<AffinePoint> = AffinePoint::decompress(&r.to_repr(), u8::from(is_y_odd).into()).into();
-    let inverse = *r.invert();
-    let (of_generator, of_point) = (-(inverse * z), inverse * *s);
-    let key = ProjectivePoint::lincomb_ext(&[(ProjectivePoint::GENERATOR, of_generator), (ProjectivePoint::from(point?), of_point)]);
-    VerifyingKey::from_affine(key.to_affine()).ok()
+/// Both coordinates of a key, big-endian.
+fn coordinates(key: &VerifyingKey) -> [u8; 64] {
+    *key.to_encoded_point(false).as_bytes().last_chunk().expect("a point is a byte and 64")
+}
+
+/// The signer's key as Bitcoin Core's library computes it.
+#[cfg(feature = "secp256k1")]
+mod by_c {
+    use std::sync::LazyLock;
+
+    use k256::ecdsa::Signature;
+    use secp256k1::{
+        Message, Secp256k1, VerifyOnly,
+        ecdsa::{RecoverableSignature, RecoveryId},
+    };
+
+    use crate::id::Hash32;
+
+    static LIBRARY: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
+
+    pub(super) fn recovered(digest: Hash32, signature: &Signature, is_y_odd: bool) -> Option<[u8; 64]> {
+        let id = if is_y_odd { RecoveryId::One } else { RecoveryId::Zero };
+        let signature = RecoverableSignature::from_compact(&signature.to_bytes(), id).ok()?;
+        let key = LIBRARY.recover_ecdsa(Message::from_digest(digest.0), &signature).ok()?;
+        key.serialize_uncompressed().last_chunk().copied()
+    }
+}
+
+/// The signer's key without a line of C: Q = (s R - z G) / r, for which the signature holds by construction, as a contract's `ecrecover` computes it
+/// (SEC 1, 4.1.6). The crate's own function verifies the signature once more by Q, in as much time again.
+#[cfg(any(test, not(feature = "secp256k1")))]
+mod in_rust {
+    use k256::{
+        AffinePoint, ProjectivePoint, Scalar, U256,
+        ecdsa::{Signature, VerifyingKey},
+        elliptic_curve::{
+            PrimeField as _,
+            ops::{Invert as _, LinearCombinationExt as _, Reduce},
+            point::DecompressPoint as _,
+        },
+    };
+
+    use crate::id::Hash32;
+
+    pub(super) fn recovered(digest: Hash32, signature: &Signature, is_y_odd: bool) -> Option<[u8; 64]> {
+        let (r, s) = signature.split_scalars();
+        let z = <Scalar as Reduce<U256>>::reduce_bytes(&digest.0.into());
+        let point: Option<AffinePoint> = AffinePoint::decompress(&r.to_repr(), u8::from(is_y_odd).into()).into();
+        let inverse = *r.invert();
+        let (of_generator, of_point) = (-(inverse * z), inverse * *s);
+        let key = ProjectivePoint::lincomb_ext(&[(ProjectivePoint::GENERATOR, of_generator), (ProjectivePoint::from(point?), of_point)]);
+        VerifyingKey::from_affine(key.to_affine()).ok().map(|key| super::coordinates(&key))
+    }
 }
 
 /// Checks that `expected` signed `document`.
@@ -254,22 +291,30 @@ mod tests {
     }
 
     proptest! {
-        /// Of right signatures and of bytes that only look like one.
+        /// Of right signatures, of bytes that only look like one, and of the least numbers that may be one.
         #[test]
-        fn the_recovered_key_is_the_one_that_the_library_recovers_and_verifies(secret: [u8; 32], digest: [u8; 32], other: [u8; 32], r: [u8; 32], s: [u8; 32]) {
-            // The library refuses an upper s here, we before.
+        fn every_way_recovers_the_key_that_the_crate_recovers_and_verifies(
+            secret: [u8; 32], digest: [u8; 32], other: [u8; 32], r: [u8; 32], s: [u8; 32], small in 1..9_u8,
+        ) {
+            let mut least = [0; 32];
+            least[31] = small;
+            // The crate refuses an upper s here, we before.
             let lower = |signature: Signature| signature.normalize_s().unwrap_or(signature);
-            let mut pairs: Vec<Signature> = Signature::from_scalars(r, s).ok().map(lower).into_iter().collect();
+            let mut pairs: Vec<Signature> = [(r, s), (least, s), (r, least), (least, least)]
+                .into_iter().filter_map(|(r, s)| Signature::from_scalars(r, s).ok()).map(lower).collect();
             if let Some(account) = Account::from_bytes(&secret) {
                 let own = Signature::from_slice(&account.sign_digest(Hash32(digest)).0[..64]).unwrap();
-                let got = [false, true].map(|is_y_odd| recover_key(Hash32(digest), &own, is_y_odd).map(|key| address_of(&key)));
+                let got = [false, true].map(|is_y_odd| in_rust::recovered(Hash32(digest), &own, is_y_odd).map(|key| address_of(&key)));
                 prop_assert!(got.contains(&Some(account.address())));
                 pairs.push(own);
             }
             for signature in pairs {
-                for (digest, is_y_odd) in [(digest, false), (digest, true), (other, false), (other, true)] {
-                    let library = VerifyingKey::recover_from_prehash(&digest, &signature, RecoveryId::new(is_y_odd, false)).ok();
-                    prop_assert_eq!(recover_key(Hash32(digest), &signature, is_y_odd), library);
+                for (digest, is_y_odd) in [digest, other, [0; 32], [255; 32]].into_iter().flat_map(|digest| [(digest, false), (digest, true)]) {
+                    let own = VerifyingKey::recover_from_prehash(&digest, &signature, RecoveryId::new(is_y_odd, false)).ok();
+                    let own = own.map(|key| coordinates(&key));
+                    prop_assert_eq!(in_rust::recovered(Hash32(digest), &signature, is_y_odd), own);
+                    #[cfg(feature = "secp256k1")]
+                    prop_assert_eq!(by_c::recovered(Hash32(digest), &signature, is_y_odd), own);
                 }
             }
         }
