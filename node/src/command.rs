@@ -25,6 +25,7 @@ pub mod claim;
 mod context;
 pub mod datanet;
 pub mod demo;
+pub mod drain;
 pub mod epoch;
 pub mod gateway;
 pub mod index;
@@ -63,6 +64,7 @@ to serve
   tributary model pull model.gguf                 checks a model file and keeps it
   tributary stake add \"20 OPEN\"                  binds the wallet to the node
   tributary run                                   joins the network; tributary status says what it serves
+  tributary drain                                 stops it: answers under way are finished first
   tributary claim                                 takes what the answers earned
 
 to be paid for text
@@ -123,6 +125,7 @@ fn default_data_dir() -> PathBuf {
 pub enum Command {
     Init(init::Args),
     Run(run::Args),
+    Drain(drain::Args),
     Ask(ask::Args),
     Gateway(gateway::Args),
     Model(model::Args),
@@ -240,6 +243,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
     match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Run(args) => run::run(&context, args).await,
+        Command::Drain(args) => drain::run(&context, args).await,
         Command::Ask(args) => ask::run(&context, args).await,
         Command::Gateway(args) => gateway::run(&context, args).await,
         Command::Model(args) => model::run(&context, args).await,
@@ -272,6 +276,7 @@ const fn undry(command: &Command) -> Option<&'static str> {
         Command::Gateway(_) => Some("its answers are paid by vouchers as they come: --max-fee bounds what each may cost"),
         Command::Settle(_) => Some("the running node settles, by its own transactions"),
         Command::Refund(_) => Some("a credit note is signed without a transaction, and stands"),
+        Command::Drain(_) => Some("nothing is signed by it: the node stops"),
         Command::Run(_) => Some("a node signs as its clients ask it to"),
         Command::Demo(_) => Some("the demonstration signs on a chain of its own"),
         _ => None,

@@ -222,6 +222,11 @@ impl DataDir {
         self.0.join("sessions")
     }
 
+    /// What came of the answers under way when the node was last told to stop.
+    pub fn last_stop(&self) -> PathBuf {
+        self.0.join("last-stop.json")
+    }
+
     /// Digests of the gateway's API keys.
     pub fn gateway_keys(&self) -> PathBuf {
         self.0.join("gateway-keys.json")

@@ -1,8 +1,9 @@
 //! A running node: what is opened in which order, which task does what, and how all of it ends.
 //!
 //! Order: folder lock, keys, chain, store, engine, sockets, services. Each later part can fail without leaving the earlier ones half-used; on the
-//! way down the ad says `leaving` first, then streams are given `STOP_WAIT` to end.
+//! way down no answer is begun any longer and the ad says `leaving` first (`drain`), then streams are given `STOP_WAIT` to end.
 
+mod drain;
 mod escrow;
 mod front;
 mod share;
@@ -10,7 +11,10 @@ mod share;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,7 +29,7 @@ use p2p::{
     bulk::BulkEndpoint,
     client::{Limits, Server},
     identity::NodeSeed,
-    overlay::{Multiaddr, Overlay, OverlayConfig, OverlayHandle},
+    overlay::{Multiaddr, Overlay, OverlayConfig, OverlayEvent, OverlayHandle},
     proto::ads::AdSite,
 };
 use serde::{Deserialize, Serialize};
@@ -48,6 +52,7 @@ use types::{
     id::{Address, BlobId, NodeId},
 };
 
+pub use self::drain::Drained;
 use self::{
     escrow::ChainEscrow,
     front::{Front, accept, advertise},
@@ -133,6 +138,8 @@ pub struct Node {
     pub addresses: Addresses,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    front: Arc<Front>,
+    fenced: watch::Receiver<Option<u64>>,
     overlay: OverlayHandle,
     bulk: Arc<BulkEndpoint>,
     data: DataDir,
@@ -167,7 +174,7 @@ impl Node {
         let books = Arc::new(Books::new(store.records()));
         let incarnation = books.next_incarnation()?;
         let engine = start_engine(&config, &data).await?;
-        let overlay = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
+        let (overlay, fenced) = start_overlay(&config, &seed, incarnation, peers::remembered(&data)).await?;
         let server = Server::bind(config.clients, &seed, Limits::default())?;
         let storage = StorageService::bind(config.bulk, &seed, data.clone()).await?;
         let bulk = storage.endpoint();
@@ -342,6 +349,7 @@ impl Node {
             site,
             keeping: Arc::clone(&keeping),
             started: Instant::now(),
+            is_leaving: AtomicBool::new(false),
         });
         if let Some(listener) = log_listener {
             let log = open_log(Arc::clone(&front.books), &seed).await?;
@@ -363,14 +371,37 @@ impl Node {
         tasks.spawn(accept(server, Arc::clone(&front), stop.clone()));
         spawn(&mut tasks, &stop, peers::remember(data.clone(), overlay.clone()));
         spawn(&mut tasks, &stop, peers::keep_refusing(data.clone(), overlay.clone(), Arc::clone(&keeping.bulk)));
-        spawn(&mut tasks, &stop, advertise(front, config, addresses.clone()));
+        spawn(&mut tasks, &stop, advertise(Arc::clone(&front), config, addresses.clone()));
         write_atomic(&Addresses::path(&data), &serde_json::to_vec_pretty(&addresses)?, 0o644)?;
-        Ok(Self { addresses, stop, tasks, overlay, bulk, data, _chain: chained, _lock: lock })
+        Ok(Self { addresses, stop, tasks, front, fenced, overlay, bulk, data, _chain: chained, _lock: lock })
     }
 
-    /// Waits until a service ends by itself, which only a fault makes it do.
-    pub async fn failed(&mut self) {
-        drop(self.tasks.join_next().await);
+    /// Waits until the node must end by itself: why.
+    pub async fn failed(&mut self) -> String {
+        let Self { tasks, fenced, .. } = self;
+        tokio::select! {
+            Ok(later) = fenced.wait_for(Option::is_some) => format!(
+                "another process with this node's key has started later (it counts {} starts): one key runs once, so this process has stopped; stop the \
+                 other one before you start this folder again",
+                later.unwrap_or_default()
+            ),
+            _ = tasks.join_next() => "a service of the node ended by itself: see the log (TRIBUTARY_LOG=info)".to_owned(),
+        }
+    }
+
+    /// Begins no answer any longer, tells the network, and waits for those under way.
+    pub async fn drain(&self) -> Drained {
+        drain::drain(&self.front, self.begun()).await
+    }
+
+    /// Answers under way.
+    pub fn begun(&self) -> u32 {
+        self.front.running.load(Ordering::Relaxed)
+    }
+
+    /// What has come by now of `begun` answers.
+    pub fn drained(&self, begun: u32) -> Drained {
+        drain::drained(&self.front, begun)
     }
 
     /// Says goodbye, stops every task and waits for them.
@@ -423,7 +454,13 @@ async fn start_engine(config: &Config, data: &DataDir) -> anyhow::Result<Option<
     engine.map(Some).with_context(|| format!("{}", model.display()))
 }
 
-async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64, remembered: Vec<Multiaddr>) -> anyhow::Result<OverlayHandle> {
+/// The overlay, and the start of a later process with this key once one is heard of.
+async fn start_overlay(
+    config: &Config,
+    seed: &NodeSeed,
+    incarnation: u64,
+    remembered: Vec<Multiaddr>,
+) -> anyhow::Result<(OverlayHandle, watch::Receiver<Option<u64>>)> {
     let (ip, port) = (config.overlay.ip(), config.overlay.port());
     let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
     let listen = [format!("/{family}/{ip}/udp/{port}/quic-v1"), format!("/{family}/{ip}/tcp/{port}")];
@@ -435,12 +472,16 @@ async fn start_overlay(config: &Config, seed: &NodeSeed, incarnation: u64, remem
         .collect::<Result<Vec<_>, _>>()?;
     bootstrap.extend(remembered);
     let (overlay, mut events) = Overlay::start(OverlayConfig { seed: seed.clone(), incarnation, listen, bootstrap, gossip: true }).await?;
+    let (fencing, fenced) = watch::channel(None);
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
-            tracing::debug!(?event, "overlay")
+            tracing::debug!(?event, "overlay");
+            if let OverlayEvent::Fenced { incarnation } = event {
+                fencing.send_replace(Some(incarnation));
+            }
         }
     });
-    Ok(overlay)
+    Ok((overlay, fenced))
 }
 
 /// Keeps the overlay's list of nodes that strangers cannot crowd out: those with stake, the largest first.

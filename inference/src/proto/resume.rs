@@ -243,6 +243,11 @@ impl Shelf {
     pub const fn close(&mut self) {
         self.is_closed = true;
     }
+
+    /// Whether nothing is kept any longer.
+    pub const fn is_closed(&self) -> bool {
+        self.is_closed
+    }
 }
 
 #[cfg(test)]

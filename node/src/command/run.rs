@@ -9,7 +9,7 @@ use crate::{config::Computed, running::Node};
 /// Join the network and serve until interrupted.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop: it tells the network it is leaving, ends its answers and keeps every receipt.\nWith poster = true it posts payouts; then, or with watch_payouts = true, it rebuilds those of others and proves wrong ones to the chain.\nThe lines of a payout it posts lie in the data folder; availability = \"calldata\" under [settlement] puts them on the chain too, at 40 gas a byte,\nso that others can check the payout while this node does not answer.\n\nExample:\n  TRIBUTARY_LOG=info tributary run --password-file password.txt\n\nBefore: tributary init, and tributary stake add, without which nobody asks this node. Next, in another terminal: tributary status\nsays what is served and what is waited for; the overlay address printed is what others give as --bootstrap."
+    after_help = "Reads tributary.toml in the data folder. Prints where the node is reached once it listens; with --json as one document.\nInterrupt or terminate it to stop, as `tributary drain` does: it tells the network it is leaving, begins no answer, ends those under way within 25 s and\nkeeps every receipt. A second signal ends it at once; clients go on elsewhere and pay for what they have.\nWith poster = true it posts payouts; then, or with watch_payouts = true, it rebuilds those of others and proves wrong ones to the chain.\nThe lines of a payout it posts lie in the data folder; availability = \"calldata\" under [settlement] puts them on the chain too, at 40 gas a byte,\nso that others can check the payout while this node does not answer.\n\nExample:\n  TRIBUTARY_LOG=info tributary run --password-file password.txt\n\nBefore: tributary init, and tributary stake add, without which nobody asks this node. Next, in another terminal: tributary status\nsays what is served and what is waited for; the overlay address printed is what others give as --bootstrap."
 )]
 pub struct Args {
     /// Numeric rules to answer under [default: from the configuration, exact there if nothing is said]: exact gives the same bits on every machine, so any
@@ -37,12 +37,21 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
             at.overlay.join("\n         ")
         )
     })?;
-    let is_asked = tokio::select! {
-        _ = interrupt.recv() => true,
-        _ = terminate.recv() => true,
-        () = node.failed() => false,
+    let fault = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        why = node.failed() => Some(why),
     };
+    if fault.is_none() {
+        let begun = node.begun();
+        let drained = tokio::select! {
+            drained = node.drain() => drained,
+            _ = interrupt.recv() => node.drained(begun),
+            _ = terminate.recv() => node.drained(begun),
+        };
+        context.output.note(&drained.to_string());
+        drained.keep(&context.data)?;
+    }
     node.stop().await;
-    anyhow::ensure!(is_asked, "a service of the node ended by itself: see the log (TRIBUTARY_LOG=info)");
-    Ok(())
+    fault.map_or(Ok(()), |why| Err(anyhow::anyhow!(why)))
 }

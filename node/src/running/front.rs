@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU32, atomic::Ordering},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -64,6 +68,14 @@ pub(super) struct Front {
     pub(super) site: AdSite,
     pub(super) keeping: Arc<Keeping>,
     pub(super) started: Instant,
+    /// No answer is begun any longer, and the ad says so.
+    pub(super) is_leaving: AtomicBool,
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("node", &self.node).field("running", &self.running).finish_non_exhaustive()
+    }
 }
 
 /// Serves connections until the node stops; answers under way are ended first.
@@ -82,10 +94,7 @@ pub(super) async fn accept(mut server: Server, front: Arc<Front>, stop: Cancella
             Some(_) = connections.join_next() => {}
         }
     }
-    // Answers of clients that are gone end first: nobody can come back for them.
-    if let Some(answering) = &front.answering {
-        answering.seats.close();
-    }
+    front.leave();
     server.close(p2p::stream::code::SHUTDOWN).await;
     while connections.join_next().await.is_some() {}
 }
@@ -114,6 +123,14 @@ async fn serve_connection(connection: Connection, front: Arc<Front>, streams: Ar
 }
 
 impl Front {
+    /// Begins no answer from here on. Those of clients that are gone end: nobody can come back for them.
+    pub(super) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+        if let Some(answering) = &self.answering {
+            answering.seats.close();
+        }
+    }
+
     async fn serve(&self, remote: NodeId, mut stream: FrameStream) {
         let Ok(Ok(Some(mut frame))) = timeout(FIRST_FRAME_WAIT, stream.recv(CLIENT_FRAME_MAX)).await else { return };
         let Some(tag) = (!frame.is_empty()).then(|| frame.remove(0)) else { return };
@@ -276,7 +293,7 @@ impl Front {
             queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),
             ttft_ms,
             tokens_per_s,
-            leaving: false,
+            leaving: self.is_leaving.load(Ordering::Relaxed),
         }
     }
 }

@@ -273,6 +273,9 @@ impl<E: Escrow> Answering<E> {
     /// What is served under a manifest. A version that the chain has frozen is refused from the block on that says so, also while the offers still
     /// wait for another one's Datanet: what is answered under it would be void, and the node's fault.
     async fn offer(&self, manifest: Hash32) -> Result<Arc<Offer>, Broken> {
+        if self.seats.is_closed() {
+            return Err(refuse(RefusalCode::NotServed, "this node is leaving: ask another one"));
+        }
         if self.snapshots.borrow().is_halted {
             let why = "this node's chain is not the one it counted by: it serves nothing until its operator has looked; ask another one";
             return Err(refuse(RefusalCode::NotServed, why));

@@ -89,6 +89,11 @@ impl Seats {
         }
     }
 
+    /// Whether the node is leaving.
+    pub fn is_closed(&self) -> bool {
+        self.table().shelf.is_closed()
+    }
+
     /// A seat that nobody knows of yet.
     pub(super) fn seat(&self) -> Seat<'_> {
         // One who knocks is answered before the next may.

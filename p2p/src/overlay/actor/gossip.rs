@@ -167,7 +167,6 @@ impl Actor {
             let listen = self.listen.borrow();
             ad.overlay_addrs = listen.iter().take(OVERLAY_ADDRS_MAX).map(|addr| without_peer(addr).to_string()).collect();
         }
-        ad.leaving = false;
         ad.incarnation = self.gossip.incarnation;
         let last = self.gossip.own.as_ref().and_then(|own| own.last);
         SignedAd::sign(&self.gossip.seed, ad.clone())?;
@@ -232,7 +231,7 @@ impl Actor {
         let Some(own) = &mut self.gossip.own else { return };
         self.gossip.seq += 1;
         own.ad.seq = self.gossip.seq;
-        own.ad.leaving = is_leaving;
+        own.ad.leaving |= is_leaving;
         let repeat = Duration::from_secs(u64::from(own.ad.ttl_s)) / 3;
         let signed = match SignedAd::sign(&self.gossip.seed, own.ad.clone()) {
             Ok(signed) => signed,
