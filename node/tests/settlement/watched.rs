@@ -171,7 +171,7 @@ async fn an_open_answer_is_shown_under_its_root_and_what_it_keeps_from_a_contrib
     for (bundle, transcript) in all.iter().zip(&shown).filter(|(bundle, _)| bundle.receipt.document.class == Class::Open) {
         let read = transcript.read(&bundle.receipt, &devnet.deployment().domains()).unwrap();
         assert_eq!(read, *bundle);
-        found.push((watch(&read, mine, parameters), read));
+        found.push((watch(&read, mine, parameters).missed, read));
     }
     let named: Vec<Vec<Wrong>> = found.iter().map(|(missed, _)| missed.iter().map(|missed| missed.wrong).collect()).collect();
     assert_eq!(named, [vec![], vec![Wrong::Omitted], vec![Wrong::Reassigned(0)]]);
