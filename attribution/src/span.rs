@@ -147,12 +147,22 @@ pub(crate) struct Masked {
 
 pub(crate) fn mask_answer(parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Masked, AttributeError> {
     check_size(prompt, answer)?;
+    let control = answer.bytes().position(|b| b < b' ' && b != b'\t' && b != b'\n');
+    control.map_or(Ok(()), |at| Err(AttributeError::NotCanonical(at)))?;
+    let masked = mask_any(parameters, prompt, answer)?;
+    if masked.masks.len() > MASKS_MAX {
+        return Err(AttributeError::TooMany { what: "masks", got: masked.masks.len(), max: MASKS_MAX });
+    }
+    Ok(masked)
+}
+
+/// What [`mask_answer`] finds, of any answer that was signed: also where control characters stand in it, or it shares more runs with its prompt than a receipt has masks. No
+/// honest node signs such a receipt, so nobody who looks for what is wrong with one may stop there.
+pub(crate) fn mask_any(parameters: &Parameters, prompt: &[u8], answer: &str) -> Result<Masked, AttributeError> {
+    check_size(prompt, answer)?;
     let prompt = std::str::from_utf8(prompt).map_err(|e| AttributeError::Prompt(e.valid_up_to()))?;
     let words = weigh(parameters, answer);
     let masks = mask::masks(prompt, answer, &words, usize::from(parameters.m).max(1));
-    if masks.len() > MASKS_MAX {
-        return Err(AttributeError::TooMany { what: "masks", got: masks.len(), max: MASKS_MAX });
-    }
     let covered = mask::covered(&words, &masks);
     let weight_total = words.iter().zip(&covered).filter(|(_, covered)| !**covered).map(|(word, _)| u64::from(word.weight)).sum();
     Ok(Masked { words, masks, covered, weight_total })
@@ -169,8 +179,7 @@ fn check_size(prompt: &[u8], answer: &str) -> Result<(), AttributeError> {
     if prompt.len() > PROMPT_BYTES_MAX {
         return Err(AttributeError::PromptTooLong(prompt.len()));
     }
-    let control = answer.bytes().position(|b| b < b' ' && b != b'\t' && b != b'\n');
-    control.map_or(Ok(()), |at| Err(AttributeError::NotCanonical(at)))
+    Ok(())
 }
 
 fn span(bytes: Range<usize>, words: &[Word], holder: Option<Holder>) -> Result<Span, AttributeError> {

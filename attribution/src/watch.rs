@@ -6,14 +6,15 @@
 //!
 //! A run that an earlier document holds too is missing all the same, though another is paid for it: the index tells whom.
 //!
-//! Not found: near copies of one's own text whose cluster's head the bundle does not show, and what is wrong with a receipt for others alone.
+//! Not found: near copies of one's own text whose cluster's head the bundle does not show, and what is wrong with a receipt for others alone. What is not looked at, since answer or
+//! prompt are longer than anything that is attributed, is said ([`Watched::unread`]). Control characters, and more shared runs than a receipt has masks, stop nothing.
 
 use std::{cmp::Reverse, ops::Range};
 
 use types::{
     contribution::Priority,
     id::Address,
-    receipt::{Mask, Receipt, Span},
+    receipt::{MASKS_MAX, Mask, Receipt, Span},
     text::{LEAF_STRIDE, WINDOW},
 };
 
@@ -23,7 +24,7 @@ use crate::{
     parameters::Parameters,
     prompt::prompt_bytes,
     proof::omission::{covered, ranks_after},
-    span::{self, Word, weight_of},
+    span::{self, AttributeError, Masked, Word, weight_of},
 };
 
 /// A contributor's own part of a Datanet version.
@@ -44,6 +45,8 @@ pub enum Wrong {
     Shortened(u16),
     /// A run of its text lies under this mask, though the prompt does not hold what the mask covers (F11).
     Hidden(u16),
+    /// A span pays it, and its part is of more than it ought to be: these bytes stand in the prompt, and no mask takes them out of W (F11).
+    Unmasked,
     /// The span names a document that pays it, and pays another account (F9).
     Reassigned(u16),
     /// The span names a document that was committed to later than its own, which holds the same bytes (F9).
@@ -59,7 +62,7 @@ impl Wrong {
     pub const fn fault(self) -> Option<&'static str> {
         match self {
             Self::Omitted | Self::Shortened(_) => Some("F2"),
-            Self::Hidden(_) => Some("F11"),
+            Self::Hidden(_) | Self::Unmasked => Some("F11"),
             Self::Reassigned(_) | Self::Later(_) => Some("F9"),
             Self::Invented(_) => Some("F1"),
             Self::Unshown(_) => None,
@@ -80,20 +83,36 @@ pub struct Missed {
     pub holder: Option<Priority>,
 }
 
-/// Everything that a receipt keeps from `mine`, ascending by place; nothing of one that bills nothing, or was made under other parameters.
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watched {
+    /// Everything that the receipt keeps from the contributor, ascending by place.
+    pub missed: Vec<Missed>,
+    /// Why masks, or of too long an answer anything, were not looked at; nothing if all was.
+    pub unread: Option<AttributeError>,
+}
+
+/// Everything that a receipt keeps from `mine`; nothing of one that bills nothing, or was made under other parameters.
 ///
 /// The bundle's signatures, and that its text is the receipt's, are the caller's to check ([`crate::transcript::Transcript::read`]).
-pub fn watch(bundle: &Bundle, mine: Mine<'_>, parameters: &Parameters) -> Vec<Missed> {
-    let receipt = &bundle.receipt.document;
-    if !receipt.reason.is_billable() || receipt.parameters != parameters.id || bundle.answer.len() > span::ANSWER_BYTES_MAX {
-        return Vec::new();
+pub fn watch(bundle: &Bundle, mine: Mine<'_>, parameters: &Parameters) -> Watched {
+    let (receipt, answer) = (&bundle.receipt.document, &bundle.answer);
+    if !receipt.reason.is_billable() || receipt.parameters != parameters.id {
+        return Watched::default();
     }
-    let case = Case { bundle, receipt, mine, parameters, words: span::weigh(parameters, &bundle.answer) };
-    let mut found: Vec<Missed> = (0..).zip(&receipt.spans).filter_map(|(number, span)| case.misdirected(number, span)).collect();
-    found.extend(case.omitted());
-    found.extend(case.hidden());
-    found.sort_by_key(|missed| (missed.start, missed.wrong));
-    found
+    if answer.len() > span::ANSWER_BYTES_MAX {
+        return Watched { unread: Some(AttributeError::AnswerTooLong(answer.len())), ..Watched::default() };
+    }
+    let case = Case { bundle, receipt, mine, parameters, words: span::weigh(parameters, answer) };
+    let mut missed: Vec<Missed> = (0..).zip(&receipt.spans).filter_map(|(number, span)| case.misdirected(number, span)).collect();
+    missed.extend(case.omitted());
+    let masked = span::mask_any(parameters, &prompt_bytes(&bundle.messages), answer);
+    if let Ok(masked) = &masked {
+        missed.extend(case.hidden(masked));
+        missed.extend(case.unmasked(masked));
+    }
+    missed.sort_by_key(|missed| (missed.start, missed.wrong));
+    Watched { missed, unread: masked.err() }
 }
 
 struct Case<'a> {
@@ -210,10 +229,11 @@ impl Case<'_> {
     }
 
     /// Runs of the contributor's text under masks that the prompt does not bear out.
-    fn hidden(&self) -> Vec<Missed> {
-        let masked = span::mask_answer(self.parameters, &prompt_bytes(&self.bundle.messages), &self.bundle.answer);
-        let Ok(masked) = masked else { return Vec::new() };
-        let is_true = |mask: &Mask| masked.masks.contains(mask);
+    fn hidden(&self, masked: &Masked) -> Vec<Missed> {
+        let is_true = |mask: &Mask| {
+            let place = masked.masks.partition_point(|one| one.start < mask.start);
+            masked.masks.get(place) == Some(mask)
+        };
         let flawed: Vec<_> = (0_u16..).zip(&self.receipt.masks).filter(|(_, mask)| !is_true(mask)).collect();
         if flawed.is_empty() {
             return Vec::new();
@@ -225,6 +245,17 @@ impl Case<'_> {
             over.map(|(number, _)| self.missed(Wrong::Hidden(*number), &run))
         });
         hidden.collect()
+    }
+
+    /// What the prompt holds and no mask says so, of a receipt that pays the contributor: its part of the fee is its span's weight of W.
+    fn unmasked(&self, masked: &Masked) -> Vec<Missed> {
+        if self.receipt.spans.iter().all(|span| span.payee != self.mine.account) {
+            return Vec::new();
+        }
+        let held: Vec<Range<u64>> = self.receipt.masks.iter().map(|mask| range(mask.start, mask.length)).collect();
+        let is_held = |mask: &Range<u64>| held.iter().any(|held| held.start <= mask.start && mask.end <= held.end);
+        let missing = masked.masks.iter().filter(|mask| !is_held(&range(mask.start, mask.length))).take(MASKS_MAX);
+        missing.map(|mask| Missed { wrong: Wrong::Unmasked, start: mask.start, length: mask.length, holder: None }).collect()
     }
 
     fn missed(&self, wrong: Wrong, run: &Range<usize>) -> Missed {

@@ -41,8 +41,8 @@ pub fn prompt_bytes(turns: &[Turn]) -> Result<Vec<u8>, String> {
     Ok(prompt::prompt_bytes(&messages(turns)?))
 }
 
-/// Attributes an answer under an offer, with what leads from each span to the index root. Where the text has changed under the index nothing is attributed,
-/// and the segment is read whole before it is answered from again.
+/// Attributes an answer under an offer, with what leads from each span to the index root. Where a segment has changed under the index nothing is attributed, also
+/// if nothing was found in it, and it is read whole before it is answered from again.
 pub fn attribute(offer: &Offer, prompt: &[u8], answer: &str) -> anyhow::Result<(Attribution, Vec<SpanOpenings>)> {
     let id = offer.manifest.parameters;
     let parameters = Parameters::builtin(id).ok_or_else(|| anyhow::anyhow!("attribution parameters {id} are not in this build"))?;
@@ -53,8 +53,10 @@ pub fn attribute(offer: &Offer, prompt: &[u8], answer: &str) -> anyhow::Result<(
             segments.for_each(|segment| offer.indexes.suspect(segment.id()));
         }
     })?;
-    let openings = bundle::openings(&offer.index, &attributed.spans).inspect_err(|error| {
-        if let ReadError::Changed { segment, .. } = error {
+    let opened = bundle::openings(&offer.index, &attributed.spans);
+    // After the last look at a file, so that no change is missed that a search may have met.
+    let openings = opened.and_then(|openings| offer.index.check_unwritten().map(|()| openings)).inspect_err(|error| {
+        if let ReadError::Changed { segment, .. } | ReadError::Written { segment, .. } = error {
             offer.indexes.suspect(*segment);
         }
     })?;

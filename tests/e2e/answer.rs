@@ -5,7 +5,9 @@
 
 mod forged;
 mod indexes;
+mod leaves;
 pub(crate) mod money;
+mod recovered;
 mod refusals;
 mod replay;
 mod tamper;
@@ -55,6 +57,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
     assert_ne!(from_trained["answer"], plain[0]["answer"], "training changes what the model says");
     cluster.say("two adapters answered at once; each contributor is named with their words");
 
+    recovered::a_lost_receipt_is_had_back_by_its_client_alone(&cluster, &receipt(&attributed[0])).await;
     let open = watched::an_open_answer(&cluster).await;
     let receipts: Vec<PathBuf> = plain.iter().chain(&attributed).chain([&from_trained, &open]).map(receipt).collect();
     refusals::nothing_is_charged(&cluster, &assets).await;
@@ -68,6 +71,7 @@ async fn an_answer_is_attributed_checked_and_paid_and_a_false_one_is_punished() 
     let export = replay::every_payout_follows_from_a_copied_folder(&cluster).await;
     watched::a_contributor_finds_what_published_answers_keep_from_it(&cluster, &receipts).await;
     let forged = a_forged_span_costs_stake(&cluster, &receipts[2]).await;
+    leaves::who_was_shown_an_answers_leaves_proves_what_its_bundle_hides(&cluster, &receipts[3]).await;
     let texts = keep_texts(&cluster, &receipts[2]).await;
     indexes::are_built_verified_and_mended(&cluster, cluster.person("client")).await;
     let keys = tamper::keys(&cluster);

@@ -44,7 +44,7 @@ impl OpenError {
 /// [`OpenError`] with the path.
 pub fn open_segment(path: &Path, expected: Option<SegmentId>) -> Result<Segment, OpenError> {
     let failed = |error| OpenError::File { path: path.to_owned(), error };
-    let map = Map::of(&File::open(path).map_err(failed)?).map_err(failed)?;
+    let map = Map::of(File::open(path).map_err(failed)?).map_err(failed)?;
     let refuse = |error| OpenError::Format { path: path.to_owned(), error };
     let segment = Segment::read(Bytes::Mapped(map)).map_err(refuse)?;
     match expected.filter(|expected| *expected != segment.id()) {

@@ -3,12 +3,20 @@
 //! A page that is touched and not in memory takes as long as the disk takes, one after the other; pages that are asked for come side by side. To ask for
 //! one that is in memory costs more than to read it, so nothing is asked for in small files, which stay in memory, nor where a few pages that
 //! are touched come at once. Of a large file no more is read than is touched: neighbours of a window that a search ends at are not read by the next one.
+//!
+//! A page that left memory comes back as the disk has it by then, and of that nothing was read before. What is opened from it leads to a root or is not given; that something is
+//! *not* found leads nowhere: one changed entry of the array hides a match. To hold all that searches rest on against the trees would be 31 hashes for each word and segment, and three times
+//! as many for the text of two neighbours: some 9 µs, for 300 words of an answer and up to two dozen segments 3 to 60 ms, more than the searches take. So the file is asked whether
+//! it was written to ([`Stamp`]): one call of the system for each segment and answer, less than a microsecond. That sees whoever writes, cuts or restores a file in
+//! place. It sees neither what rots below the file system, nor who sets the time of change back, nor a write within the tick of the clock (4 ms) in which the file was
+//! written before: against these only reading again helps, which a node does in turn.
 
 use std::{
     fs::File,
     hint::black_box,
     io,
     ops::Range,
+    os::unix::fs::MetadataExt as _,
     time::{Duration, Instant},
 };
 
@@ -30,32 +38,67 @@ struct Asking {
 
 const ASKING: Asking = Asking { from_bytes: 1 << 26, at_hand: Duration::from_micros(20) };
 
+/// What a file is known by without reading it: while this stays the same nobody has written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    bytes: u64,
+    /// Seconds since 1970, and nanoseconds.
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let known = file.metadata()?;
+        Ok(Self { inode: known.ino(), bytes: known.len(), modified: (known.mtime(), known.mtime_nsec()) })
+    }
+}
+
 /// A mapped file.
 pub(crate) struct Map {
     bytes: Mmap,
+    /// The file itself: its name may be another's by now.
+    file: File,
+    /// As it was before any byte of it was read.
+    stamp: Stamp,
     asking: Asking,
 }
 
 impl Map {
     /// Maps all of `file` for reading.
-    pub(crate) fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: File) -> io::Result<Self> {
         Self::asked(file, ASKING)
     }
 
     #[allow(unsafe_code)]
-    fn asked(file: &File, asking: Asking) -> io::Result<Self> {
+    fn asked(file: File, asking: Asking) -> io::Result<Self> {
+        let stamp = Stamp::of(&file)?;
         // SAFETY: a mapping is sound as long as nobody changes the file under it. Segments lie in a folder of this process's user; this crate
         // writes each under another name and never opens one for writing again, and a newer one replaces the name, not the mapped file. Whoever
         // overwrites one by other means changes values that are checked wherever they are used as a place (`index::rows`, `index::query`);
         // cutting one short ends the process (SIGBUS), which no memory of ours survives in a state that could be used.
-        let bytes = unsafe { Mmap::map(file)? };
-        let map = Self { bytes, asking };
+        let bytes = unsafe { Mmap::map(&file)? };
+        let map = Self { bytes, file, stamp, asking };
         map.read_in_order(false);
         Ok(map)
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// What the file was known by when it was mapped.
+    pub(crate) const fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Whether nobody has written to the file since it was mapped; one that cannot be asked counts as written to.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        Stamp::of(&self.file).is_ok_and(|now| now == self.stamp)
     }
 
     /// Whether the file is so large that parts of it may not be in memory.
@@ -122,7 +165,7 @@ mod tests {
         let path = crate::disk::write_segment(folder.path(), &memory).unwrap();
         // Every page counts as one that is not in memory.
         let asking = Asking { from_bytes: 0, at_hand: Duration::ZERO };
-        let map = Map::asked(&File::open(path).unwrap(), asking).unwrap();
+        let map = Map::asked(File::open(path).unwrap(), asking).unwrap();
         map.want([0, usize::MAX, map.bytes.len() - 1, map.bytes.len(), 5 * PAGE_BYTES - 1].into_iter(), WINDOW);
         let mapped = Segment::read(Bytes::Mapped(map)).unwrap();
         let patterns: Vec<&[u8]> = (0..2_000).map(|number| &text.as_bytes()[number * 7..][..number % 80]).collect();

@@ -38,6 +38,24 @@ impl Bytes {
         }
     }
 
+    /// Whether they are those that were opened, as far as who keeps them knows without reading.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            #[cfg(feature = "disk")]
+            Self::Mapped(map) => map.is_unwritten(),
+        }
+    }
+
+    /// What their file was known by when it was opened.
+    #[cfg(feature = "disk")]
+    pub(crate) const fn stamp(&self) -> Option<crate::disk::Stamp> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Mapped(map) => Some(map.stamp()),
+        }
+    }
+
     /// Bytes of memory that are this process's alone.
     pub(crate) const fn memory_bytes(&self) -> usize {
         match self {

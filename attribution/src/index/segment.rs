@@ -157,6 +157,18 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether nobody has written to its file since it was opened; true of one in memory. One call of the system: it sees what goes through the file system, and
+    /// no more ([`Segment::verify`] reads).
+    pub fn is_unwritten(&self) -> bool {
+        self.bytes.is_unwritten()
+    }
+
+    /// What its file was known by before it was read; nothing of one in memory.
+    #[cfg(feature = "disk")]
+    pub const fn stamp(&self) -> Option<crate::disk::Stamp> {
+        self.bytes.stamp()
+    }
+
     /// What it is of.
     pub const fn id(&self) -> SegmentId {
         self.header.id

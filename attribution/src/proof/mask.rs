@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use types::{
     proof::{FalseMask, Flaw, SharedRun},
-    receipt::Mask,
+    receipt::{MASKS_MAX, Mask},
 };
 
 use super::{Case, dialogue::Text, weight};
-use crate::span::mask_answer;
+use crate::span::mask_any;
 
 /// Longest run that one leaf shows with the character behind it.
 const RUN_BYTES_MAX: usize = 252;
@@ -98,21 +98,24 @@ fn longer(said: &Text<'_>, own: &Range<usize>, asked: &Text<'_>, copy: &Range<us
 
 /// What masks are to hold: nothing where the prompt is not known.
 pub(super) fn shared(case: &Case<'_>) -> Vec<Mask> {
-    let found = case.asked.as_ref().and_then(|asked| mask_answer(case.parameters, asked.bytes, case.text).ok());
+    let found = case.asked.as_ref().and_then(|asked| mask_any(case.parameters, asked.bytes, case.text).ok());
     found.map(|found| found.masks).unwrap_or_default()
 }
 
-/// Of what answer and prompt share, `shared`, the runs that no mask of the receipt holds, as far as a leaf shows them; nothing of a receipt that bills nothing.
+/// Of what answer and prompt share, `shared`, the runs that no mask of the receipt holds, as far as a leaf shows them and a receipt has masks: one convicts; nothing of a
+/// receipt that bills nothing.
 pub(super) fn missing_masks(case: &Case<'_>, shared: &[Mask]) -> Vec<SharedRun> {
     let is_held =
         |run: &Range<usize>| case.receipt.masks.iter().filter_map(weight::bytes).any(|held| held.start <= run.start && run.end <= held.end);
     let shared = if case.receipt.reason.is_billable() { shared } else { &[] };
-    shared.iter().filter_map(|mask| show(case, mask, |run| !is_held(run))).collect()
+    shared.iter().filter_map(|mask| show(case, mask, |run| !is_held(run))).take(MASKS_MAX).collect()
 }
 
 /// A run that answer and prompt share over a part of these bytes, as far as a leaf shows one.
 pub(super) fn copied(case: &Case<'_>, shared: &[Mask], bytes: &Range<usize>) -> Option<SharedRun> {
-    shared.iter().find_map(|mask| show(case, mask, |run| run.start < bytes.end && bytes.start < run.end))
+    let shares = |one: &Range<usize>| one.start < bytes.end && bytes.start < one.end;
+    let near = shared.iter().filter(|mask| weight::bytes(mask).is_some_and(|mask| shares(&mask)));
+    near.into_iter().find_map(|mask| show(case, mask, shares))
 }
 
 /// The first run within a mask that is wanted.

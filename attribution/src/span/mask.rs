@@ -62,14 +62,17 @@ pub(super) fn masks(prompt: &str, answer: &str, words: &[Word], m: usize) -> Vec
     runs.into_iter().filter(|(run, _)| run.len() >= m).map(|(_, mask)| mask).collect()
 }
 
-/// For each word, whether a mask covers it.
+/// For each word, whether a mask covers it; masks ascend by start.
 pub(super) fn covered(words: &[Word], masks: &[Mask]) -> Vec<bool> {
     let mut covered = vec![false; words.len()];
+    // Masks overlap: a word is looked at once, however many cover it.
+    let mut done = 0;
     for mask in masks {
         let (start, end) = (u64::from(mask.start), u64::from(mask.start) + u64::from(mask.length));
-        let first = words.partition_point(|word| as_u64(word.range.start) < start);
+        let first = done.max(words.partition_point(|word| as_u64(word.range.start) < start));
         let count = words[first..].partition_point(|word| as_u64(word.range.start) < end);
         covered[first..first + count].fill(true);
+        done = first + count;
     }
     covered
 }

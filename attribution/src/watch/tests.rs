@@ -4,12 +4,14 @@ use proptest::{prelude::*, sample::Index as Pick};
 use types::{
     id::{AssetId, AssetVersion},
     key::Signed,
+    proof::Claim,
     receipt::Reason,
-    text::{self, text_root},
+    text::{self, prompt_root, text_root},
 };
 
 use super::*;
 use crate::{
+    answer::answer_root,
     bundle::openings,
     fault::find_false_spans,
     index::{DatanetIndex, Segment, Source},
@@ -43,7 +45,9 @@ fn parameters() -> &'static Parameters {
 
 fn of(bundle: &Bundle, who: u8, texts: &[Text]) -> Vec<Missed> {
     let mine: Vec<Text> = texts.iter().filter(|(_, whose, _)| *whose == who).cloned().collect();
-    watch(bundle, Mine { account: Address([who; 20]), index: &index(&mine) }, parameters())
+    let watched = watch(bundle, Mine { account: Address([who; 20]), index: &index(&mine) }, parameters());
+    assert_eq!(watched.unread, None);
+    watched.missed
 }
 
 /// The bundle with its receipt changed, and signed and opened anew.
@@ -291,6 +295,102 @@ proptest! {
             }
         }
     }
+}
+
+/// The sample's node has answered this, and found nothing and these masks in it; if another question is given, to that.
+fn told(sample: &Sample, question: Option<&str>, answer: &str, masks: Vec<Mask>) -> Bundle {
+    let mut bundle = sample.bundle.clone();
+    bundle.answer = answer.to_owned();
+    if let Some(question) = question {
+        bundle.messages.truncate(1);
+        bundle.messages[0].content = question.to_owned();
+    }
+    let words = span::weigh(parameters(), answer);
+    let root = answer_root(answer, &words, bundle.answer_salt);
+    let covered = |word: &Word| {
+        masks.iter().any(|mask| overlap(&range(mask.start, mask.length), &(as_u64(word.range.start)..as_u64(word.range.end))))
+    };
+    let total = words.iter().filter(|word| !covered(word)).map(|word| u64::from(word.weight)).sum();
+    let prompt = prompt_root(&prompt_bytes(&bundle.messages), bundle.prompt_salt);
+    let receipt = &mut bundle.receipt.document;
+    (receipt.answer_root, receipt.prompt_root, receipt.weight_total) = (root, prompt, total);
+    (receipt.spans, receipt.masks) = (vec![], masks);
+    bundle.openings.clear();
+    bundle.receipt = Signed::new(&sample.node, &bundle.domains, bundle.receipt.document);
+    bundle
+}
+
+fn mask(answer: &str, quote: &str, prompt: u32) -> Mask {
+    Mask { start: u32::try_from(answer.find(quote).unwrap()).unwrap(), length: u32::try_from(quote.len()).unwrap(), prompt }
+}
+
+/// How many false masks and how many missing ones the whole index proves.
+fn proven_masks(sample: &Sample, bundle: &Bundle) -> [usize; 2] {
+    let proofs = find(bundle, parameters(), &sample.index).unwrap();
+    let count = |is_it: fn(&Claim) -> bool| proofs.iter().filter(|proof| is_it(&proof.claim)).count();
+    [count(|claim| matches!(claim, Claim::FalseMask(_))), count(|claim| matches!(claim, Claim::MissingMask(_)))]
+}
+
+#[test]
+fn neither_control_characters_nor_a_thousand_true_masks_hide_a_false_one() {
+    let (sample, texts) = (sample(), [(11, 0xa2, FIRST.to_owned())]);
+    let quote = &FIRST[..FIRST.find('.').unwrap()];
+    let wrongs = |bundle: &Bundle| of(bundle, 0xa2, &texts).iter().map(|missed| missed.wrong).collect::<Vec<_>>();
+    for before in ["It is: ", "It\u{1} is: ", "It\0 is: ", "It\u{2}is: \u{1f}"] {
+        let answer = format!("{before}{quote}.");
+        let bundle = told(&sample, None, &answer, vec![mask(&answer, quote, 1)]);
+        assert_eq!(wrongs(&bundle), [Wrong::Hidden(0)], "{before:?}");
+        assert_eq!(proven_masks(&sample, &bundle), [1, 0], "{before:?}");
+    }
+    // Six words of the prompt over and over, more often than a receipt has masks; the last of them is over what the prompt does not hold.
+    let (asked, count) = ("a b a b a b", MASKS_MAX + 7);
+    let answer = format!("{}{quote}.", format!("{asked} z ").repeat(count));
+    let true_ones = (0..MASKS_MAX - 1).map(|number| Mask { start: u32::try_from(14 * number).unwrap(), length: 11, prompt: 1 });
+    let masks: Vec<Mask> = true_ones.chain([mask(&answer, quote, 1)]).collect();
+    let bundle = told(&sample, Some(asked), &answer, masks);
+    assert_eq!(wrongs(&bundle), [Wrong::Hidden(u16::try_from(MASKS_MAX - 1).unwrap())]);
+    let [false_ones, missing] = proven_masks(&sample, &bundle);
+    assert_eq!((false_ones, missing), (1, count - (MASKS_MAX - 1)), "and those that found no room are missing");
+}
+
+#[test]
+fn a_mask_that_is_missing_is_told_to_whom_it_costs_a_part_also_behind_control_characters() {
+    let sample = sample();
+    let texts = [(11, 0xa2, FIRST.to_owned()), (10, 0xb1, crate::sample::SECOND.to_owned()), (12, 0xa3, COPY.to_owned())];
+    let [true_one] = sample.bundle.receipt.document.masks[..] else { panic!("one mask") };
+    let unmasked = lied(&sample, |receipt| receipt.masks.clear());
+    for who in [0xa2, 0xb1] {
+        let missed = of(&unmasked, who, &texts);
+        let [missed] = missed[..] else { panic!("{missed:?}") };
+        assert_eq!(
+            (missed.wrong, missed.wrong.fault(), missed.start, missed.length),
+            (Wrong::Unmasked, Some("F11"), true_one.start, true_one.length)
+        );
+    }
+    assert_eq!(of(&unmasked, 0xa3, &texts), [], "it is paid by nothing of this receipt");
+    assert_eq!(proven_masks(&sample, &unmasked), [0, 1]);
+    let answer = format!("\u{7}{}", sample.bundle.answer);
+    let mut hidden = told(&sample, None, &answer, vec![]);
+    let moved = sample.bundle.receipt.document.spans.iter().map(|span| Span { start: span.start + 1, ..*span });
+    hidden.receipt.document.spans = moved.collect();
+    hidden.receipt = Signed::new(&sample.node, &hidden.domains, hidden.receipt.document);
+    hidden.openings = sample.bundle.openings.clone();
+    assert_eq!(of(&hidden, 0xa2, &texts).iter().map(|missed| missed.wrong).collect::<Vec<_>>(), [Wrong::Unmasked]);
+    assert_eq!(proven_masks(&sample, &hidden), [0, 1]);
+}
+
+#[test]
+fn what_is_too_long_to_be_attributed_is_said_not_to_be_looked_at() {
+    let sample = sample();
+    let mine = Mine { account: Address([0xa2; 20]), index: &sample.index };
+    let answer = "word ".repeat(span::ANSWER_BYTES_MAX / 5 + 1);
+    let watched = watch(&told(&sample, None, &answer, vec![]), mine, parameters());
+    assert_eq!(watched, Watched { missed: vec![], unread: Some(AttributeError::AnswerTooLong(answer.len())) });
+    let question = "word ".repeat(span::PROMPT_BYTES_MAX / 5 + 1);
+    let quote = &FIRST[..FIRST.find('.').unwrap()];
+    let watched = watch(&told(&sample, Some(&question), quote, vec![]), mine, parameters());
+    assert!(matches!(watched.unread, Some(AttributeError::PromptTooLong(_))), "{watched:?}");
+    assert_eq!(watched.missed.iter().map(|missed| missed.wrong).collect::<Vec<_>>(), [Wrong::Omitted], "spans are looked at all the same");
 }
 
 #[test]

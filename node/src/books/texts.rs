@@ -5,7 +5,8 @@
 //! the encrypted keystore, and for the client's exchange key if it gave one: who has the disk alone reads nothing, of what is kept as of what was forgotten and
 //! lies in the database's free pages until they are written over.
 //!
-//! Size: 10 kB an answer; an epoch's root covers at most 4,096 of them, and four epochs are open at most: 160 MB. `BYTES_MAX` is beyond that, the oldest make room.
+//! Size: 10 kB an answer; an epoch's root covers at most 4,096 of them, and with both windows and the two weeks behind them 46 epochs of eight hours are kept: 1.9 GB of a node whose every root
+//! is full. `BYTES_MAX` is beyond that, the oldest make room.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +35,7 @@ pub(super) const TERMS: &str = "transcript-terms";
 /// Bytes of all texts.
 pub(super) const BYTES: &[u8] = b"transcript-bytes";
 /// Most bytes of texts.
-pub(super) const BYTES_MAX: u64 = 1 << 30;
+pub(super) const BYTES_MAX: u64 = 1 << 31;
 const FORMAT: u8 = 1;
 
 /// A table, a key in it, and its value.
@@ -156,7 +157,7 @@ impl Term {
 /// What of this node's receipts the chain says, for how long texts are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Windows {
-    /// Numbers of receipts under roots whose epochs are over: past W1 and W2.
+    /// Numbers of receipts under roots whose epochs are over: past W1, W2 and the appeal.
     pub past: BTreeSet<u64>,
     /// Numbers of those under other roots, on the chain or signed for it.
     pub standing: BTreeSet<u64>,
@@ -165,7 +166,7 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Whether nobody can be drawn to check a receipt any more: its epoch is over, or it is under no root and is too old for any.
+    /// Whether nothing follows from a receipt's text any more: its epoch is over, or it is under no root and is too old for any.
     pub fn is_over(&self, term: &Term) -> bool {
         self.past.contains(&term.number) || (!self.standing.contains(&term.number) && term.block < self.oldest_block)
     }
@@ -220,7 +221,7 @@ impl Books {
         Ok([(TEXTS, hash.0.to_vec(), bytes), (TERMS, number.to_be_bytes().to_vec(), term.encode()), (MARKS, BYTES.to_vec(), all)])
     }
 
-    /// Forgets the oldest texts until all have `most` bytes at most: what [`Books::keep_closed`] does by itself beyond a gibibyte.
+    /// Forgets the oldest texts until all have `most` bytes at most: what [`Books::keep_closed`] does by itself beyond two gibibytes.
     pub fn forget_oldest_texts(&self, most: u64) -> Result<(), BooksError> {
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.make_room(most)

@@ -86,7 +86,7 @@ enum Action {
         #[arg(long, default_value_t = 20)]
         most: usize,
     },
-    /// Have the file of a checked answer back from its node, while the node keeps what it answered: until the answer's epoch is paid out.
+    /// Have the file of a checked answer back from its node, while the node keeps what it answered: until both windows of its epoch are over, and as long after as stake takes to leave.
     Recover {
         /// The key that was kept beside the receipt's file (`.key`).
         key: PathBuf,

@@ -8,6 +8,7 @@
 mod files;
 mod near;
 pub mod plan;
+mod rereading;
 pub mod store;
 pub mod unneeded;
 
@@ -104,8 +105,16 @@ impl Grants {
 }
 
 impl Indexing {
-    /// Follows the chain until it ends; every change of its state is looked at once.
-    pub async fn run(self, mut snapshots: Snapshots, mut rescan: tokio::sync::mpsc::Receiver<()>) {
+    /// Follows the chain until it ends; every change of its state is looked at once. What is answered from is read again beside it.
+    pub async fn run(self, snapshots: Snapshots, rescan: tokio::sync::mpsc::Receiver<()>) {
+        let reading = rereading::run(Arc::clone(&self.offers), Arc::clone(&self.indexes));
+        tokio::select! {
+            () = self.follow(snapshots, rescan) => {}
+            () = reading => {}
+        }
+    }
+
+    async fn follow(self, mut snapshots: Snapshots, mut rescan: tokio::sync::mpsc::Receiver<()>) {
         let (mut built, mut pruned_at) = (Built::new(), None);
         let (mut posted, mut grants) = (BTreeSet::new(), Grants::default());
         let (mut seen, mut is_asked) = (Arc::new(State::default()), true);

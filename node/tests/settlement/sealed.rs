@@ -228,8 +228,13 @@ async fn a_checked_answer_is_read_by_its_client_and_its_drawn_checkers_alone_and
     assert!(matches!(&told, FetchError::Opens(OpenError::Changed(of)) if *of == hash), "{told}");
     node.books.records().put("transcripts", &hash.0, &record).unwrap();
 
-    // Behind both windows nobody can be drawn: nothing is shown, and then nothing is there.
+    // Behind both windows the text is still shown to who was drawn, for as long as stake takes to leave; then nothing is shown, and then nothing is there.
+    let unbonding_s = node.chained.deployment().config.unbonding_s;
     pass(&node, w1_s + w2_s + 60).await;
+    let head = node.client().latest().await.unwrap().timestamp;
+    until("the clock moves", async || settling.snapshots.borrow().heads.filter(|heads| heads.timestamp >= head)).await;
+    assert_eq!(drawn.fetch(&node, epoch, &checked).await.unwrap(), checked, "an appeal is heard by what was said");
+    pass(&node, unbonding_s + 60).await;
     let head = node.client().latest().await.unwrap().timestamp;
     until("the clock moves", async || settling.snapshots.borrow().heads.filter(|heads| heads.timestamp >= head)).await;
     let past = drawn.withheld(&node, epoch, &checked).await;

@@ -11,7 +11,7 @@ use attribution::{
     parameters::Parameters,
     prompt::{Message, Role, prompt_bytes},
     proof::find,
-    span::attribute,
+    span::{attribute, weigh},
     transcript::Transcript,
     watch::{Mine, Wrong, watch},
 };
@@ -32,8 +32,9 @@ use types::{
     id::{Address, AssetId, AssetVersion, Hash32},
     key::{Account, Signed},
     manifest::{ManifestDatanet, treasury},
+    proof::Claim,
     quote::Class,
-    receipt::Receipt,
+    receipt::{Mask, Receipt},
     text::{prompt_root, text_root},
 };
 
@@ -87,6 +88,24 @@ pub(super) async fn made(node: &Operator, payer: &Account, nonce: u64, class: Cl
     bundle.quote = Signed::new(&node.account, &bundle.domains, quote);
     bundle.request = Signed::new(payer, &bundle.domains, request);
     bundle.voucher = Signed::new(payer, &bundle.domains, voucher);
+    bundle.receipt = Signed::new(&node.account, &bundle.domains, receipt);
+    bundle
+}
+
+/// What a node signs that says these bytes, of this question, and masks the contributor's words falsely.
+fn masked(node: &Operator, honest: &Bundle, question: &str, answer: &str) -> Bundle {
+    let (mut bundle, parameters) = (honest.clone(), Parameters::builtin(1).unwrap());
+    bundle.answer = answer.to_owned();
+    bundle.messages[0].content = question.to_owned();
+    bundle.openings.clear();
+    let mut receipt = bundle.receipt.document;
+    let (words, quote) = (weigh(parameters, answer), answer.find("sensorineural").unwrap());
+    let hidden: u64 = words.iter().filter(|word| word.range.start >= quote).map(|word| u64::from(word.weight)).sum();
+    receipt.weight_total = words.iter().map(|word| u64::from(word.weight)).sum::<u64>() - hidden;
+    receipt.answer_root = answer_root(answer, &words, bundle.answer_salt);
+    receipt.prompt_root = prompt_root(&prompt_bytes(&bundle.messages), bundle.prompt_salt);
+    let (start, length) = (u32::try_from(quote).unwrap(), u32::try_from(answer.len() - 1 - quote).unwrap());
+    (receipt.spans, receipt.masks) = (vec![], vec![Mask { start, length, prompt: 1 }]);
     bundle.receipt = Signed::new(&node.account, &bundle.domains, receipt);
     bundle
 }
@@ -171,18 +190,33 @@ async fn an_open_answer_is_shown_under_its_root_and_what_it_keeps_from_a_contrib
     for (bundle, transcript) in all.iter().zip(&shown).filter(|(bundle, _)| bundle.receipt.document.class == Class::Open) {
         let read = transcript.read(&bundle.receipt, &devnet.deployment().domains()).unwrap();
         assert_eq!(read, *bundle);
-        found.push((watch(&read, mine, parameters), read));
+        found.push((watch(&read, mine, parameters).missed, read));
     }
     let named: Vec<Vec<Wrong>> = found.iter().map(|(missed, _)| missed.iter().map(|missed| missed.wrong).collect()).collect();
     assert_eq!(named, [vec![], vec![Wrong::Omitted], vec![Wrong::Reassigned(0)]]);
 
-    let reporter = connected(&devnet, payer).await;
+    let (second, reporter) = (payer.clone(), connected(&devnet, payer).await);
     for (_, bundle) in &found[1..] {
         let proofs = find(bundle, parameters, &own).unwrap();
         let slashed = reporter.prove(liar, &Proof::attribution(&proofs[0])).await.unwrap();
         assert!(slashed.stake_after < slashed.stake_before, "{slashed:?}");
     }
     assert_eq!(find(&found[0].1, parameters, &own), Ok(vec![]), "an honest answer gives no proof");
+
+    // Control characters in an answer hide a mask from nobody, neither one that is false nor one that is missing.
+    let question = "Please tell me what it is";
+    let answer = format!("\u{1}{question}\u{2}: {}", ANSWER.trim_start_matches("It is a "));
+    for (nonce, is_it) in
+        [(8, (|claim| matches!(claim, Claim::FalseMask(_))) as fn(&Claim) -> bool), (9, |claim| matches!(claim, Claim::MissingMask(_)))]
+    {
+        let honest = made(&node, &second, nonce, Class::Open, |_| {}).await;
+        let bundle = masked(&node, &honest, question, &answer);
+        assert_eq!(watch(&bundle, mine, parameters).missed.iter().map(|missed| missed.wrong).collect::<Vec<_>>(), [Wrong::Hidden(0)]);
+        let proofs = find(&bundle, parameters, &own).unwrap();
+        let proof = proofs.iter().find(|proof| is_it(&proof.claim)).expect("it is provable");
+        let slashed = reporter.prove(liar, &Proof::attribution(proof)).await.unwrap();
+        assert!(slashed.stake_after < slashed.stake_before, "{slashed:?}");
+    }
 
     // Behind the time in which stake can be taken nothing is shown to anybody.
     let _: Value = node.client().rpc().request("anvil_mine", json!(["0x1", format!("{:#x}", 2 * UNBONDING_S)])).await.unwrap();

@@ -26,6 +26,8 @@ pub(super) async fn every_payout_follows_from_a_copied_folder(cluster: &Cluster)
     let shown = cluster.run(client, &["epoch", "show"]).await;
     let (epoch, out, folder) = (shown["epoch"].to_string(), cluster.path("exported"), cluster.path("copied"));
     assert_eq!(shown["payout"]["is_final"], true, "{shown}");
+    let hurried = cluster.refused(client, &["epoch", "export", &epoch, "--out", text(&out), "--within", "0"]).await;
+    assert!(hurried.contains("--within SECONDS") && !out.join("index.json").exists(), "nodes take longer than no time: {hurried}");
     let exported = cluster.run(client, &["epoch", "export", &epoch, "--out", text(&out)]).await;
     copy(&out, &folder);
     let replayed = cluster.run(client, &["audit", "replay", text(&folder)]).await;

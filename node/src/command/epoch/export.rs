@@ -1,6 +1,10 @@
 //! `tributary epoch export`: what the payouts of all epochs up to one follow from, from nodes and chain, checked before it is kept.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::{
@@ -14,6 +18,7 @@ use p2p::{
     overlay::OverlayHandle,
 };
 use serde::Serialize;
+use tokio::time::timeout;
 use types::{
     encoding::Body,
     id::{Address, BlobId, Hash32, NodeId},
@@ -35,6 +40,8 @@ use crate::{
 
 /// How long the nodes' ads are awaited.
 const ADS_WAIT: Duration = Duration::from_secs(10);
+/// From one word on how far it is to the next.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// What was written.
 #[derive(Debug, Serialize)]
@@ -53,7 +60,7 @@ struct Exported {
     differs: Option<String>,
 }
 
-/// What was gathered.
+/// What was gathered: of each epoch all, or nothing.
 #[derive(Debug, Default)]
 struct Gathered {
     epochs: Vec<EpochFiles>,
@@ -75,12 +82,25 @@ struct Sources<'c> {
     kept: BTreeMap<(u64, Address), File>,
     manifests: Manifests,
     folder: &'c Folder,
+    /// Epochs that an earlier export left in it.
+    indexed: usize,
+    /// When somebody was last told how far it is.
+    told: Instant,
     bootstrap: Vec<String>,
     overlay: Option<OverlayHandle>,
 }
 
 /// Runs the command.
-pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bootstrap: Vec<String>) -> anyhow::Result<()> {
+///
+/// Nodes have `within` for what they are asked. Whoever drops this half-way leaves the index of the folder as it was.
+pub async fn run(
+    context: &Context,
+    last: u64,
+    out: &Path,
+    is_unsigned: bool,
+    within: Duration,
+    bootstrap: Vec<String>,
+) -> anyhow::Result<()> {
     let account = if is_unsigned || !context.data.has(&context.data.wallet())? { None } else { Some(context.account()?) };
     let chain = context.chain_reader().await?;
     let latest = chain.head().await?;
@@ -102,20 +122,32 @@ pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bo
         kept: BTreeMap::new(),
         manifests: Manifests::new(),
         folder: &folder,
+        indexed: 0,
+        told: Instant::now(),
         bootstrap,
         overlay: None,
     };
     sources.continue_folder()?;
-    let written = write_epochs(&mut sources, &numbers).await;
+    let mut gathered = Gathered::default();
+    let written = timeout(within, write_epochs(&mut sources, &numbers, &mut gathered)).await;
     if let Some(overlay) = &sources.overlay {
         overlay.shutdown().await;
     }
-    let Gathered { epochs, used, receipts, differs } = written?;
+    let indexed = sources.indexed;
+    let is_whole = match written {
+        Ok(written) => written.map(|()| true)?,
+        Err(_) => false,
+    };
+    let Gathered { epochs, used, receipts, differs } = gathered;
+    let count = epochs.len();
+    // Of an earlier export that holds more nothing is lost.
+    ensure!(is_whole || count > indexed, unfinished(within, &numbers, indexed, out));
     let content =
         Content::new(folder.write([deployment])?, folder.write([head])?, folder.write(&logs)?, folder.write(used.values())?, epochs);
     let domains = deployment.domains();
     let id = folder.write_index(&content, |id| account.as_ref().map(|account| By::sign(account, &domains, id)))?;
     folder.keep_only(&content)?;
+    ensure!(is_whole, unfinished(within, &numbers, count, out));
     let signed_by = account.as_ref().map(Account::address);
     let exported = Exported { folder: out.to_owned(), id, signed_by, block: head.block.number, epochs: numbers, receipts, differs };
     context.output.result(&exported, || {
@@ -132,10 +164,9 @@ pub async fn run(context: &Context, last: u64, out: &Path, is_unsigned: bool, bo
 
 /// Gathers, rebuilds and writes each epoch. From the first payout on that is not the one its receipts give, what its posters show is kept in its place:
 /// nothing that builds on it can be rebuilt.
-async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Result<Gathered> {
+async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64], gathered: &mut Gathered) -> anyhow::Result<()> {
     let facts = ChainFacts(sources.state);
     let mut replay = Replay::new(&facts, accounts(sources.deployment));
-    let mut gathered = Gathered::default();
     for number in numbers {
         let roots = facts.epoch(*number).with_context(|| format!("epoch {number} is unknown"))?.roots;
         let mut items = BTreeMap::new();
@@ -162,7 +193,6 @@ async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Res
                 Err(why) => return Err(why.into()),
             },
         };
-        gathered.receipts = gathered.receipts.saturating_add(u64::try_from(count)?);
         let mut receipts = BTreeMap::new();
         for (node, items) in items {
             gathered.used.extend(items.iter().filter_map(|item| Some((item.receipt.document.manifest, item.manifest.clone()?))));
@@ -170,8 +200,20 @@ async fn write_epochs(sources: &mut Sources<'_>, numbers: &[u64]) -> anyhow::Res
             receipts.insert(node, sources.folder.write(lines)?);
         }
         gathered.epochs.push(EpochFiles { epoch: *number, payout: sources.folder.write(shown)?, receipts });
+        gathered.receipts = gathered.receipts.saturating_add(u64::try_from(count)?);
     }
-    Ok(gathered)
+    Ok(())
+}
+
+/// Why an export ends before its time is over: how far it is, and what to do.
+fn unfinished(within: Duration, numbers: &[u64], whole: usize, out: &Path) -> String {
+    let (seconds, folder) = (within.as_secs(), out.display());
+    let next = numbers.get(whole).copied().unwrap_or_default();
+    format!(
+        "{whole} of {} epochs are in {folder} after {seconds} s, and epoch {next} is not: the same command goes on from there; give it longer by --within SECONDS if no epoch \
+         becomes whole in that time",
+        numbers.len()
+    )
 }
 
 impl Sources<'_> {
@@ -183,6 +225,7 @@ impl Sources<'_> {
         let Indexed { content, .. } = self.folder.index().context("the folder cannot be continued: name another one")?;
         let kept: Vec<Body> = self.folder.read("manifests", &content.manifests)?.all(|place| format!("manifest {place}"))?;
         self.manifests = kept.into_iter().map(|manifest| (manifest.hash(), manifest)).collect();
+        self.indexed = content.epochs.len();
         for epoch in content.epochs {
             self.kept.extend(epoch.receipts.into_iter().map(|(node, file)| ((epoch.epoch, node), file)));
         }
@@ -271,7 +314,10 @@ impl Sources<'_> {
             let from = u64::try_from(items.len())?;
             let ask = if asked == node { Ask::Receipts { epoch, from } } else { Ask::ReceiptsOf { node, epoch, from } };
             match ask_once(connection.open_stream().await?, &ask).await? {
-                Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => items.extend(page),
+                Reply::Receipts(page) if !page.is_empty() && page.len() <= RECEIPTS_PAGE => {
+                    items.extend(page);
+                    self.tell(&format!("epoch {epoch}, node {node}: {} of {count} receipts, from {asked}", items.len()));
+                }
                 Reply::Receipts(_) => bail!("it shows {} receipts, its root covers {count}", items.len()),
                 Reply::Refused(reason) => bail!("it refuses: {}", crate::words::line(&reason)),
                 _ => bail!("it answered something else"),
@@ -279,6 +325,14 @@ impl Sources<'_> {
         }
         client.close(p2p::stream::code::SHUTDOWN).await;
         Ok(items)
+    }
+
+    /// Tells how far it is, now and then.
+    fn tell(&mut self, how_far: &str) {
+        if self.told.elapsed() >= TOLD_EVERY {
+            self.told = Instant::now();
+            self.context.output.note(how_far);
+        }
     }
 
     async fn address(&mut self, node: NodeId) -> anyhow::Result<std::net::SocketAddr> {

@@ -7,7 +7,7 @@ use attribution::{
     bundle::Bundle,
     check::round::Drawn,
     check::{Outcome, Reexecution, Verdict, judge, trace},
-    index::{DatanetIndex, Index},
+    index::{DatanetIndex, Index, ReadError},
     message::{self, Ask, ReceiptItem, Reply},
 };
 use chain_bridge::registry::State;
@@ -65,7 +65,12 @@ impl Checking {
             return Ok(Looked::unable("this node does not have the index that the answer was attributed by".to_owned()));
         };
         let again = self.again(&bundle).await;
-        let (verdict, digest, faults) = self.judged(state, bundle, index, again).await?;
+        let (verdict, digest, faults) = self.judged(state, bundle, Arc::clone(&index), again).await?;
+        // What was not found there may stand there, and a digest of it is another than everybody else's.
+        if let Err(written) = index.check_unwritten() {
+            self.set_aside(&written).await;
+            return Ok(Looked::unable(written.to_string()));
+        }
         let mut proved = Vec::new();
         for fault in faults.into_iter().take(PROVED_MAX) {
             let Found { fault, why, accused, proof } = fault;
@@ -118,6 +123,13 @@ impl Checking {
         };
         let parts = manifest.datanets.iter().map(|datanet| held(datanet.version)).collect::<Option<Vec<_>>>()?;
         Index::new(parts).ok().filter(|index| index.root() == manifest.index).map(Arc::new)
+    }
+
+    /// Nothing is answered from a segment that was written to before it is read whole again.
+    async fn set_aside(&self, written: &ReadError) {
+        if let (ReadError::Written { segment, .. }, Some(offer)) = (written, self.offers.read().await.values().next()) {
+            offer.indexes.suspect(*segment);
+        }
     }
 
     /// The answer as its tokens spell it, where this node has the model. Whether the model gives these tokens is not asked here: `audit check` executes it again.

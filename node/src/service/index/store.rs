@@ -16,14 +16,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     ops::ControlFlow,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::Context as _;
 use attribution::{
-    disk::{BuildFileError, BuildOptions, OpenError, OwnedEntry, Progress, build_segment, open_segment},
+    disk::{BuildFileError, BuildOptions, OpenError, OwnedEntry, Progress, Stamp, build_segment, open_segment},
     index::{BuildError, Clusters, DatanetIndex, Entry, FormatError, Index, IndexError, Segment, SegmentId, Tombstone},
 };
 use chain_bridge::registry::{State, state::Accepted};
@@ -167,21 +166,6 @@ pub enum Found {
     Damaged(FormatError),
 }
 
-/// A file as it was when it was read whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Self> {
-        let known = fs::metadata(path)?;
-        Ok(Self { inode: known.ino(), bytes: known.len(), modified: (known.mtime(), known.mtime_nsec()) })
-    }
-}
-
 /// The indexes of this machine.
 #[derive(Debug)]
 pub struct Indexes {
@@ -270,29 +254,27 @@ impl Indexes {
     pub fn look(&self, folder: &Path, id: SegmentId) -> Result<Found, StoreError> {
         let path = folder.join(id.file_name());
         let failed = |error| StoreError::File { path: path.clone(), error };
-        let stamp = match Stamp::of(&path) {
-            Ok(stamp) => stamp,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
-            Err(error) => return Err(failed(error)),
-        };
         let segment = match open_segment(&path, Some(id)) {
             Ok(segment) => segment,
             Err(OpenError::Format { error, .. }) => return Ok(Found::Damaged(error)),
             Err(OpenError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
             Err(OpenError::File { error, .. }) => return Err(failed(error)),
         };
-        let is_read = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&id) == Some(&stamp);
+        // As it was when it was opened: whoever writes to it while it is read has written since.
+        let is_read = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied() == segment.stamp();
         if !is_read {
             if let Err(error) = segment.verify() {
                 return Ok(Found::Damaged(error));
             }
-            self.note(id, stamp);
+            self.note(&segment);
         }
         Ok(Found::Whole(Box::new(segment)))
     }
 
-    fn note(&self, id: SegmentId, stamp: Stamp) {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(id, stamp);
+    fn note(&self, segment: &Segment) {
+        if let Some(stamp) = segment.stamp() {
+            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(segment.id(), stamp);
+        }
     }
 
     /// A segment that was not here when it was looked for: whoever had the turn may have built it since.
@@ -346,9 +328,11 @@ impl Indexes {
             (Err(error), None) => return Err(StoreError::Build { version, file, error }),
         };
         let failed = |error| StoreError::File { path: path.clone(), error };
-        self.note(planned.id, Stamp::of(&path).map_err(failed)?);
         match open_segment(&path, Some(planned.id)) {
-            Ok(segment) => Ok(segment),
+            Ok(segment) => {
+                self.note(&segment);
+                Ok(segment)
+            }
             Err(OpenError::File { error, .. }) => Err(failed(error)),
             Err(OpenError::Format { error, .. }) => Err(failed(io::Error::other(error))),
         }

@@ -1,8 +1,8 @@
 //! Sealed transcripts of this node's checked answers, for the answer's client and for those whom the chain drew to check it; and those of other nodes, asked for.
 //!
 //! Who asks proves with its account who it is, and with the same signature what the key is wrapped for (`attribution::transcript::ask`). Whether it was drawn is this
-//! node's own reckoning from the chain ([`Draws`]): of a checker it takes neither its word nor that of who sent it. What is kept is forgotten when the epoch is past W1 and
-//! W2: what is found later takes nothing from anybody, and until then every drawn checker has had two thirds of W1.
+//! node's own reckoning from the chain ([`Draws`]): of a checker it takes neither its word nor that of who sent it. What is kept is forgotten when an open answer's text is shown
+//! no more ([`shown_until`]): both windows and the design's appeal, in which the stake that a slash would take is still here. What is found later takes nothing from anybody.
 //!
 //! A question costs a signature's recovery, a draw (three hashes), one record read and two multiplications on the curve: half a millisecond; a peer asks no more often than for
 //! anything else. Nothing of a text, a key or a wrap is logged.
@@ -20,7 +20,6 @@ use attribution::{
     },
 };
 use chain_bridge::{
-    deploy::DeployConfig,
     follow::Snapshot,
     registry::{State, state::Epoch},
 };
@@ -33,7 +32,7 @@ use types::{
     receipt::Receipt,
 };
 
-use super::{Settling, ask_once};
+use super::{Settling, ask_once, transcripts::shown_until};
 use crate::books::texts::Windows;
 
 /// Why it is not known who was drawn.
@@ -106,11 +105,6 @@ pub async fn fetch_sealed(
     Ok(shown.read(&ExchangeSecret::of(account), receipt, domains)?)
 }
 
-/// Until when an epoch's sealed transcripts are kept and shown: past both windows.
-pub const fn sealed_until(epoch: &Epoch, config: &DeployConfig) -> u64 {
-    epoch.payout_from.saturating_add(config.w2_s)
-}
-
 impl Settling {
     /// What who signed the question is shown; outside, that this node's books or the chain could not be read.
     pub(super) fn sealed_transcript(&self, asked: &Signed<TranscriptAsk>) -> anyhow::Result<Result<Shown, Withheld>> {
@@ -144,7 +138,7 @@ impl Settling {
         let Some(known) = snapshot.latest.epoch(epoch).filter(|known| known.roots.contains_key(&self.account.address())) else {
             return Ok(Err(unknown));
         };
-        let until = sealed_until(known, &self.deployment.config);
+        let until = shown_until(known, &self.deployment.config);
         if heads.timestamp > until {
             return Ok(Err(Withheld::Past { epoch, until }));
         }
@@ -163,7 +157,7 @@ impl Settling {
     /// Forgets the texts that nobody can be drawn to check any more, whenever another epoch of the finalized chain is over; `looked` is the last one that was.
     pub(super) fn forget_texts(&self, snapshot: &Snapshot, looked: &mut Option<Option<u64>>) -> anyhow::Result<()> {
         let Some(heads) = snapshot.heads else { return Ok(()) };
-        let is_over = |epoch: &Epoch| sealed_until(epoch, &self.deployment.config) < heads.finalized_timestamp;
+        let is_over = |epoch: &Epoch| shown_until(epoch, &self.deployment.config) < heads.finalized_timestamp;
         let last = snapshot.finalized.epochs().filter(|(_, epoch)| is_over(epoch)).map(|(number, _)| number).max();
         if *looked == Some(last) {
             return Ok(());

@@ -7,7 +7,8 @@ use attribution::{
     bundle::Bundle,
     index::Index,
     parameters::Parameters,
-    watch::{Mine, Missed, Wrong, watch},
+    span::AttributeError,
+    watch::{Mine, Missed, Watched, Wrong, watch},
 };
 use chain_bridge::registry::{State, state::Accepted};
 use serde::Serialize;
@@ -55,6 +56,7 @@ impl Fault {
             Wrong::Omitted => ("left out", None),
             Wrong::Shortened(number) => ("cut short", Some(number)),
             Wrong::Hidden(number) => ("under a false mask", Some(number)),
+            Wrong::Unmasked => ("beside words of the question", None),
             Wrong::Reassigned(number) => ("paid to another", Some(number)),
             Wrong::Later(number) => ("paid to a later holder", Some(number)),
             Wrong::Invented(number) => ("never written", Some(number)),
@@ -75,6 +77,9 @@ pub(super) struct Row {
     pub(super) receipt: Hash32,
     node: Address,
     missed: Vec<Fault>,
+    /// Why masks, or of too long an answer anything, were not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
     /// What the whole index shows, and its proof; nothing if that could not be had.
     proof: Option<prove::Printed>,
     /// Why nothing was proved.
@@ -105,6 +110,9 @@ impl Row {
         let mut text = format!("receipt {} of node {}", self.receipt, self.node);
         if !rows.is_empty() {
             text.push_str(&format!("\n{}", table(&["fault", "what", "number", "contribution", "answer"], &rows)));
+        }
+        if let Some(unread) = &self.unread {
+            text.push_str(&format!("\nnot all of it was looked at: {}", words::line(unread)));
         }
         if let Some(proof) = &self.proof {
             text.push_str(&format!("\nby the whole index: {}", prove::describe(proof)));
@@ -170,25 +178,27 @@ impl<'c> Desk<'c> {
 
     /// Searches an answer, and proves what is wrong with it; nothing if nothing is for the contributor.
     pub(super) async fn look(&mut self, state: &Arc<State>, bundle: Bundle) -> Option<Row> {
-        let (missed, proof) = match self.missed(state, &bundle).await {
-            Ok(missed) if missed.is_empty() => return None,
-            Ok(missed) => (missed, self.proven(state, &bundle).await),
-            Err(error) => (Vec::new(), Err(error)),
+        let (missed, unread, proof) = match self.missed(state, &bundle).await {
+            Ok((missed, None)) if missed.is_empty() => return None,
+            Ok((missed, unread)) => (missed, unread, self.proven(state, &bundle).await),
+            Err(error) => (Vec::new(), None, Err(error)),
         };
         let (proof, problem) = match proof {
             Ok(proof) => (Some(proof), None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
+        // Nobody who reads the transcript can look further: there is no use in another try, and none in silence.
+        let unread = unread.map(|why| why.to_string());
         let (receipt, node) = (bundle.receipt.document.hash(), bundle.receipt.document.node);
-        Some(Row { receipt, node, missed, proof, problem, bundle: Box::new(bundle) })
+        Some(Row { receipt, node, missed, unread, proof, problem, bundle: Box::new(bundle) })
     }
 
-    async fn missed(&mut self, state: &Arc<State>, bundle: &Bundle) -> anyhow::Result<Vec<Fault>> {
+    async fn missed(&mut self, state: &Arc<State>, bundle: &Bundle) -> anyhow::Result<(Vec<Fault>, Option<AttributeError>)> {
         let id = bundle.receipt.document.parameters;
         let parameters = Parameters::builtin(id).with_context(|| format!("attribution parameters {id} are not in this build"))?;
         let own = self.own(state, self.version(bundle).context("it does not declare the Datanet")?).await?;
-        let missed = watch(bundle, Mine { account: self.contributor, index: &own.index }, parameters);
-        Ok(missed.iter().map(|missed| Fault::of(missed, bundle, &own.accepted)).collect())
+        let Watched { missed, unread } = watch(bundle, Mine { account: self.contributor, index: &own.index }, parameters);
+        Ok((missed.iter().map(|missed| Fault::of(missed, bundle, &own.accepted)).collect(), unread))
     }
 
     /// What the contributor has in a version; what is not here is fetched.

@@ -1,9 +1,14 @@
 use std::{
     io::{Seek as _, SeekFrom, Write as _},
     sync::Barrier,
+    time::{Duration, SystemTime},
 };
 
-use attribution::index::{ReadError, Source, layout};
+use attribution::{
+    index::{ReadError, Source, layout},
+    parameters::Parameters,
+    span,
+};
 use chain_bridge::registry::{Event, Logged};
 use storage::datanet::{Document, contribution_text};
 use tempfile::TempDir;
@@ -20,7 +25,10 @@ use super::*;
 use crate::{
     evidence,
     service::{
-        index::unneeded::{UNFINISHED, forget, listed},
+        index::{
+            rereading,
+            unneeded::{UNFINISHED, forget, listed},
+        },
         inference::Offer,
     },
 };
@@ -87,7 +95,7 @@ impl Place {
     /// Each file that is kept, with what tells whether it was written again.
     fn files(&self) -> BTreeMap<String, Stamp> {
         let kept = listed(&self.folder()).unwrap().into_iter().filter(|name| name != TURN);
-        kept.map(|name| (name.clone(), Stamp::of(&self.folder().join(name)).unwrap())).collect()
+        kept.map(|name| (name.clone(), Stamp::of(&File::open(self.folder().join(name)).unwrap()).unwrap())).collect()
     }
 }
 
@@ -227,6 +235,102 @@ fn text_that_changes_under_an_index_is_not_attributed_and_its_segment_is_built_a
     let healed = evidence::attribute(&offer(again), b"", &answer).unwrap();
     assert_eq!(healed.0.spans, found.0.spans);
     assert!(indexes.take_suspects().is_empty());
+}
+
+/// Where a segment's array lies in its file.
+fn array_in(file: &[u8], segment: &Segment) -> usize {
+    let bytes: Vec<u8> = segment.array().iter().flat_map(u32::to_le_bytes).collect();
+    file.windows(bytes.len()).position(|window| window == bytes).expect("the array lies in the file")
+}
+
+/// Changes bytes of a file in place.
+fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
+    let mut file = OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(at as u64)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+/// As if it had been written long ago: what is written from now on is written at another time.
+fn aged(path: &Path) {
+    OpenOptions::new().write(true).open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)).unwrap();
+}
+
+#[test]
+fn an_array_that_changes_under_an_index_hides_a_match_and_no_receipt_is_made_of_that() {
+    let (place, locals) = (Place::new(), contributions(2));
+    let plan = plan_of(&locals);
+    let path = place.folder().join(plan.segments[0].id.file_name());
+    open(&place.indexes(), &plan, &locals).unwrap();
+    aged(&path);
+    let indexes = Arc::new(place.indexes());
+    let (index, made) = open(&indexes, &plan, &locals).unwrap();
+    assert_eq!(made.built, [] as [usize; 0]);
+    let id = plan.segments[0].id;
+    let answer = format!("It reads: {}.", locals[0].documents[0].text());
+    let file = fs::read(&path).unwrap();
+    let manifest = Manifest { assets: vec![], split: SplitTable::default(), index: index.root(), parameters: 1, datanets: vec![] };
+    let offer = |index| Offer { manifest: manifest.clone(), index: Arc::new(index), adapter: None, indexes: Arc::clone(&indexes) };
+    let served = offer(index);
+    let (found, _) = evidence::attribute(&served, b"", &answer).unwrap();
+    assert!(!found.spans.is_empty());
+
+    // Every entry points at the text's end: nothing is found any more, and nothing that is found is false.
+    let segment = &served.index.datanets()[0].segments()[0];
+    let beyond = u32::try_from(segment.text().len()).unwrap().to_le_bytes().repeat(segment.array().len());
+    overwrite(&path, array_in(&file, segment), &beyond);
+    let parameters = Parameters::builtin(1).unwrap();
+    let hidden = span::attribute(&served.index, parameters, b"", &answer).unwrap();
+    assert_eq!(hidden.spans, [], "the search itself sees nothing");
+    let refused = evidence::attribute(&served, b"", &answer).unwrap_err();
+    assert!(matches!(refused.downcast_ref(), Some(ReadError::Written { datanet: 0, segment }) if *segment == id), "{refused:#}");
+    assert_eq!(indexes.take_suspects(), BTreeSet::from([id]));
+    let (again, made) = open(&indexes, &plan, &locals).unwrap();
+    assert!(made.built == [0] && made.set_aside[0].contains("section array"), "{made:?}");
+    assert_eq!(evidence::attribute(&offer(again), b"", &answer).unwrap().0.spans, found.spans);
+
+    // The old file is nobody's concern any more; one that was only touched is read whole, and answered from again.
+    aged(&path);
+    let (index, made) = open(&indexes, &plan, &locals).unwrap();
+    assert!(made.built.is_empty() && made.set_aside.is_empty(), "{made:?}");
+    let served = offer(index);
+    overwrite(&path, 0, &file[..1]);
+    assert!(evidence::attribute(&served, b"", &answer).is_err());
+    let (again, made) = open(&indexes, &plan, &locals).unwrap();
+    assert!(made.built.is_empty() && made.set_aside.is_empty(), "{made:?}");
+    assert_eq!(evidence::attribute(&offer(again), b"", &answer).unwrap().0.spans, found.spans);
+}
+
+#[test]
+fn what_no_file_tells_of_is_found_when_its_segments_turn_comes_to_be_read_again() {
+    let (place, locals) = (Place::new(), contributions(3));
+    let plan = plan_of(&locals);
+    open(&place.indexes(), &plan, &locals).unwrap();
+    let paths: Vec<PathBuf> = plan.segments.iter().map(|planned| place.folder().join(planned.id.file_name())).collect();
+    paths.iter().for_each(|path| aged(path));
+    let indexes = Arc::new(place.indexes());
+    let index = Arc::new(open(&indexes, &plan, &locals).unwrap().0);
+    let served = [Arc::clone(&index)];
+    let mut turns = Vec::new();
+    for _ in 0..2 * paths.len() {
+        let (_, id) = rereading::next(&served, turns.last().copied()).unwrap();
+        rereading::read(&index, id, &indexes);
+        turns.push(id);
+    }
+    let mut ids: Vec<_> = plan.segments.iter().map(|planned| planned.id).collect();
+    ids.sort();
+    assert_eq!(turns, [&ids[..], &ids[..]].concat(), "each has its turn");
+    assert!(indexes.take_suspects().is_empty() && rereading::next(&[], None).is_none());
+
+    // A disk that rots sets no time.
+    let segment = &index.datanets()[0].segments()[0];
+    let at = array_in(&fs::read(&paths[0]).unwrap(), segment);
+    overwrite(&paths[0], at, &[0xff; 4]);
+    aged(&paths[0]);
+    assert_eq!(index.check_unwritten(), Ok(()));
+    turns.iter().for_each(|id| rereading::read(&index, *id, &indexes));
+    assert_eq!(indexes.take_suspects(), BTreeSet::from([segment.id()]));
+    let (_, made) = open(&indexes, &plan, &locals).unwrap();
+    assert!(made.built == [0] && made.set_aside[0].contains("section array"), "{made:?}");
 }
 
 #[test]
