@@ -603,51 +603,38 @@ pub fn loopback_any(peer: std::net::SocketAddr) -> std::net::SocketAddr {
 
 /// One question, one answer.
 pub async fn ask_once(stream: FrameStream, ask: &Ask) -> anyhow::Result<Reply> {
-    Ok(message::decode(&answer_of(stream, ask, ASK_WAIT).await?)?)
+    Ok(message::decode(&answer_of(stream, ask).await?)?)
 }
 
 /// The bytes that answer one question on a stream of its own.
 pub(super) async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Result<Vec<u8>> {
-    answer_of(connection.open_stream().await?, &ask, ASK_WAIT).await
+    answer_of(connection.open_stream().await?, &ask).await
 }
 
 /// A peer that reads no question is waited for no longer than one that answers none: it says itself how much it takes before it reads.
-async fn answer_of(mut stream: FrameStream, ask: &Ask, patience: Duration) -> anyhow::Result<Vec<u8>> {
+async fn answer_of(mut stream: FrameStream, ask: &Ask) -> anyhow::Result<Vec<u8>> {
     let mut frame = message::encode(ask);
     frame.insert(0, SETTLEMENT_TAG);
     let answered = async {
         stream.send(&frame).await?;
         stream.recv(REPLY_BYTES_MAX).await
     };
-    let reply = timeout(patience, answered).await.context("no answer in time")??;
+    let reply = timeout(ASK_WAIT, answered).await.context("no answer in time")??;
     reply.context("the stream ended without an answer")
 }
 
 #[cfg(test)]
 mod tests {
-    use p2p::client::Server;
+    use p2p::memory;
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_no_question_is_not_waited_for_longer_than_one_that_answers_none() {
-        let seed = NodeSeed::new([7; 32]);
-        let limits = Limits { stream_window_bytes: 1, ..Limits::default() };
-        let mut server = Server::bind(([127, 0, 0, 1], 0).into(), &seed, limits).unwrap();
-        let address = server.local_addr().unwrap();
-        let deaf = tokio::spawn(async move {
-            let connection = server.accept().await.unwrap();
-            // The stream is taken and never read.
-            let stream = connection.accept_stream().await;
-            std::future::pending::<()>().await;
-            drop((stream, server));
-        });
-        let client = Client::bind(loopback_any(address), &NodeSeed::new([8; 32]), Limits::default()).unwrap();
-        let connection = client.connect(address, Some(seed.node_id())).await.unwrap();
-        let stream = connection.open_stream().await.unwrap();
-        let patience = Duration::from_millis(100);
-        let asked = timeout(Duration::from_secs(120), answer_of(stream, &Ask::Receipts { epoch: 1, from: 0 }, patience)).await;
-        asked.expect("it ends").unwrap_err();
-        deaf.abort();
+        let (mut near, _far) = memory::pair();
+        while timeout(ASK_WAIT, near.send(&[0; 1 << 10])).await.is_ok() {}
+        let asked = timeout(4 * ASK_WAIT, ask_once(near, &Ask::Receipts { epoch: 1, from: 0 })).await;
+        let error = format!("{:#}", asked.expect("it ends").unwrap_err());
+        assert!(error.contains("no answer in time"), "{error}");
     }
 }
