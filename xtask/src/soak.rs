@@ -96,7 +96,7 @@ const CAMPAIGNS: [Campaign; 10] = [
     Campaign {
         name: "properties",
         about: "what holds for the cases that the gate draws, the same ones each time, holds for others",
-        runs: Tests(&["--lib"], ""),
+        runs: Tests(&["--lib", "--test", "adapter", "--test", "disk", "--test", "properties", "--test", "span_reference"], ""),
         cases: ("TRIBUTARY_PROPERTY_ROUNDS", "20"),
         is_repeated: true,
     },
@@ -155,4 +155,39 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// Binaries of tests that draw cases, of every crate.
+    fn drawing(root: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for member in fs::read_dir(root).unwrap() {
+            let Ok(files) = fs::read_dir(member.unwrap().path().join("tests")) else { continue };
+            for file in files {
+                let path = file.unwrap().path();
+                let is_drawing =
+                    path.extension().is_some_and(|ending| ending == "rs") && fs::read_to_string(&path).unwrap().contains("proptest! {");
+                found.extend(path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_drawing).map(str::to_owned));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn whatever_the_gate_draws_the_same_each_time_the_campaign_of_properties_draws_anew() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let Some(Campaign { runs: Tests(target, _), .. }) = CAMPAIGNS.iter().find(|campaign| campaign.name == "properties") else {
+            panic!("there is no such campaign");
+        };
+        let drawing = drawing(root);
+        assert!(drawing.iter().any(|name| name == "properties"), "{drawing:?}");
+        for name in drawing {
+            assert!(target.contains(&name.as_str()), "--test {name} is not run");
+        }
+    }
 }

@@ -79,10 +79,13 @@ impl Facts<'_> {
         }
     }
 
-    /// Whether no further check is waited for.
+    /// From when on no further check is waited for.
+    pub const fn closing_from(&self) -> u64 {
+        self.sealed_until.saturating_sub(self.sealed_until.saturating_sub(self.accepts_until) / CLOSING)
+    }
+
     const fn is_closing(&self) -> bool {
-        let rest = self.sealed_until.saturating_sub(self.time);
-        rest <= self.sealed_until.saturating_sub(self.accepts_until) / CLOSING
+        self.time >= self.closing_from()
     }
 }
 

@@ -81,6 +81,16 @@ mod tests {
     }
 
     #[test]
+    fn every_salted_leaf_is_hashed_again_where_a_file_is_verified_whole() {
+        let [first, second, copy] = texts();
+        let gone = Entry::Erased(Tombstone { block: 4, ordinal: 0, text_root: Hash32([9; 32]) });
+        for entries in [vec![salted(2, &first), gone, salted(5, &second)], vec![salted(9, &copy)], vec![gone]] {
+            let segment = Segment::build_entries(&entries, 0).unwrap();
+            assert_eq!(segment.verify_trees(), Ok(()), "{} contributions", entries.len());
+        }
+    }
+
+    #[test]
     fn a_private_datanet_is_searched_and_opened_as_an_open_one_and_shares_no_root_with_it() {
         let [first, second, copy] = texts();
         let gone = Entry::Erased(Tombstone { block: 4, ordinal: 0, text_root: Hash32([9; 32]) });

@@ -21,7 +21,7 @@ use super::{
     minimum::RangeMinimum,
     order::as_index,
     rows::{Contribution, Contributions, Documents, Numbering},
-    salted::SALT_BYTES,
+    salted::{SALT_BYTES, array_salt},
 };
 
 /// Longest text of one segment: one is built in little more memory than it has text.
@@ -143,9 +143,15 @@ impl Segment {
     /// [`FormatError::Root`] naming the tree.
     pub fn verify_trees(&self) -> Result<(), FormatError> {
         let Counts { text, .. } = self.header.counts;
-        let texts = Crown::in_parts((0..self.header.counts.text_leaves()).map(|leaf| self.text_leaf(leaf)), as_u64(text));
-        let array = (0..self.header.counts.array_leaves()).map(|leaf| self.array().leaf_bytes(leaf));
-        let array = Crown::in_parts(array, self.header.counts.array_leaf_bytes());
+        let texts = Crown::in_parts((0..self.header.counts.text_leaves()).map(|leaf| self.committed_leaf(leaf)), as_u64(text));
+        let (array, bytes) = (0..self.header.counts.array_leaves(), self.header.counts.array_leaf_bytes());
+        let array = if self.is_salted() {
+            let salts: Vec<Hash32> = self.salts().iter().copied().map(Hash32).collect();
+            let salt = array_salt(&salts);
+            Crown::in_parts(array.map(|leaf| [&leaf_salt(salt, leaf).0[..], self.array().leaf_bytes(leaf).as_ref()].concat()), bytes)
+        } else {
+            Crown::in_parts(array.map(|leaf| self.array().leaf_bytes(leaf)), bytes)
+        };
         for (name, tree, view, expected) in [
             (Section::TextTree, texts, self.text_tree(), self.header.text_root),
             (Section::ArrayTree, array, self.array_tree(), self.header.array_root),
@@ -304,12 +310,15 @@ impl Segment {
     /// What is hashed of text leaf `index`: behind its salt, if it has one.
     fn committed_leaf(&self, index: usize) -> Cow<'_, [u8]> {
         let text = self.text_leaf(index);
+        if !self.is_salted() {
+            return Cow::Borrowed(text);
+        }
         let salted = |(number, contribution): (usize, Contribution)| {
             let salt = self.salts().get(number)?;
             let own = index.checked_sub(contribution.range().start / LEAF_STRIDE)?;
             Some([&leaf_salt(Hash32(*salt), own).0[..], text].concat())
         };
-        let salted = self.contributions().at(index.saturating_mul(LEAF_STRIDE)).filter(|_| self.is_salted()).and_then(salted);
+        let salted = self.contributions().at(index.saturating_mul(LEAF_STRIDE)).and_then(salted);
         salted.map_or(Cow::Borrowed(text), Cow::Owned)
     }
 

@@ -98,7 +98,11 @@ impl Talk {
             frame.insert(0, INFERENCE_TAG);
             self.is_opened = true;
         }
-        match self.stream.send(&frame).await {
+        // A node says itself how much it takes before it reads: one that takes nothing is as silent as one that says nothing.
+        let Ok(sent) = timeout(FRAME_WAIT, self.stream.send(&frame)).await else {
+            return Err(Stop::Theirs(Cause::Silent, format!("it read nothing for {} s", FRAME_WAIT.as_secs())));
+        };
+        match sent {
             Ok(()) => Ok(()),
             // A node that refuses stops reading: what it said is still to be read.
             Err(error) => match self.recv().await {
@@ -171,7 +175,17 @@ fn refused(refusal: Refusal) -> Stop {
 
 #[cfg(test)]
 mod tests {
+    use p2p::memory;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_reads_nothing_is_left_as_one_that_says_nothing_is() {
+        let (mut near, _far) = memory::pair();
+        while timeout(FRAME_WAIT, near.send(&[0; 1 << 10])).await.is_ok() {}
+        let stopped = timeout(4 * FRAME_WAIT, Talk::new(near).send(&FromClient::Status)).await.expect("it ends").unwrap_err();
+        assert!(matches!(stopped, Stop::Theirs(Cause::Silent, _)), "{stopped}");
+    }
 
     #[test]
     fn a_no_is_told_by_whose_fault_it_is_and_whether_another_node_may_answer() {

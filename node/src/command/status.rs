@@ -10,7 +10,7 @@ use p2p::identity::NodeSeed;
 use serde::Serialize;
 use types::{amount::Amount, id::Address};
 
-use super::{Context, audit::rounds::rounds, talk::ask_node};
+use super::{Context, audit::rounds::newest, talk::ask_node};
 use crate::{
     chain::alarm_of,
     finalized::{Alarm, LastFinal},
@@ -40,6 +40,9 @@ struct Printed {
     chain_error: Option<String>,
     /// The latest round of checks that this node took part in; nothing if there was none.
     checks: Option<Checks>,
+    /// Why that round could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks_error: Option<String>,
     /// A final block that changed: nothing of money is done until a person has looked.
     alarm: Option<Alarm>,
 }
@@ -90,9 +93,13 @@ pub async fn run(context: &Context, _: Args) -> anyhow::Result<()> {
         Ok((chain, alarm)) => (Some(chain), alarm, None),
         Err(error) => (None, None, Some(format!("{error:#}"))),
     };
-    let last = rounds(context)?.pop();
+    // One file that is damaged hides nothing else of what is said here.
+    let (last, checks_error) = match newest(context) {
+        Ok(last) => (last, None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
     let checks = last.map(|of| Checks { epoch: of.epoch, drawn: of.own, agreed: of.agreed, found: of.found, withheld: of.withheld });
-    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error, checks, alarm };
+    let printed = Printed { status, account: addresses.account, addresses, chain, chain_error, checks, checks_error, alarm };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     context.output.result(&printed, || describe(&printed, now))
 }
@@ -149,6 +156,7 @@ fn describe(printed: &Printed, now: u64) -> String {
     lines.extend(printed.checks.iter().map(|Checks { epoch, drawn, agreed, found, withheld }| {
         format!("checks    epoch {epoch}: drawn for {drawn}, {agreed} agree, {found} do not, {withheld} withheld: tributary audit rounds")
     }));
+    lines.extend(printed.checks_error.iter().map(|error| format!("checks    {error}")));
     lines.push(format!("memory    {} MB", status.memory_bytes / 1_000_000));
     lines.push(format!("clients   {}", printed.addresses.clients));
     lines.extend(printed.addresses.overlay.iter().map(|at| format!("overlay   {at}")));
@@ -203,7 +211,7 @@ mod tests {
         let at = "127.0.0.1:9".parse().unwrap();
         let addresses = Addresses { pid: 1, node, account, overlay: vec!["/ip4/127.0.0.1/tcp/1".into()], clients: at, bulk: at, log: None };
         let chain_error = chain_error.map(str::to_owned);
-        Printed { status, account, addresses, chain: None, chain_error, checks: None, alarm: None }
+        Printed { status, account, addresses, chain: None, chain_error, checks: None, checks_error: None, alarm: None }
     }
 
     #[test]

@@ -41,9 +41,12 @@ pub(super) async fn ask_node(
     let answer = async {
         let connection = client.connect(addr, Some(node)).await?;
         let mut stream = connection.open_stream().await?;
-        stream.send(&frame).await?;
-        let frame = timeout(patience, stream.recv(NODE_FRAME_MAX)).await;
-        let frame = frame.with_context(|| format!("node {node} did not answer within {} s", patience.as_secs()))??;
+        let answered = async {
+            stream.send(&frame).await?;
+            stream.recv(NODE_FRAME_MAX).await
+        };
+        let frame =
+            timeout(patience, answered).await.with_context(|| format!("node {node} did not answer within {} s", patience.as_secs()))??;
         anyhow::Ok(FromNode::decode(&frame.context("the node ended the stream without an answer")?)?)
     };
     let answer = answer.await;

@@ -77,7 +77,7 @@ impl Provider {
         match Ask::decode(&frame)? {
             Ask::Files { content } => {
                 let files = self.files(content).await?;
-                stream.send(&files.map_or(Answer::Unknown, Answer::Files).encode()).await?;
+                send(&mut stream, &files.map_or(Answer::Unknown, Answer::Files).encode()).await?;
             }
             Ask::Bytes { content, digest, offset } => self.send_file(&mut stream, content, digest, offset).await?,
         }
@@ -104,19 +104,19 @@ impl Provider {
         let files = self.files(adapter).await?.unwrap_or_default();
         let place = files.0.iter().position(|file| file.is_some_and(|file| file.digest == digest && offset <= file.bytes));
         let Some((place, entry)) = place.and_then(|place| Some((place, files.0[place]?))) else {
-            stream.send(&Answer::Unknown.encode()).await?;
+            send(stream, &Answer::Unknown.encode()).await?;
             return Ok(());
         };
         let path = self.data.adapter(adapter).join(rules(&files)[place].name);
         let mut file = tokio::fs::File::open(&path).await.with_context(|| format!("{}", path.display()))?;
         tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(offset)).await?;
         let mut left = entry.bytes - offset;
-        stream.send(&Answer::Bytes(left).encode()).await?;
+        send(stream, &Answer::Bytes(left).encode()).await?;
         let mut piece = vec![0; PIECE_BYTES];
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
             tokio::io::AsyncReadExt::read_exact(&mut file, &mut piece[..want]).await.with_context(|| format!("{}", path.display()))?;
-            timeout(FRAME_WAIT, stream.send(&piece[..want])).await.context("the reader stopped reading")??;
+            send(stream, &piece[..want]).await?;
             left -= want as u64;
         }
         Ok(())
@@ -208,9 +208,14 @@ async fn fetch_from(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, hash: B
     Ok(())
 }
 
+/// Sends a frame to a peer, which says itself how much it takes: one that does not read keeps no place and no task.
+async fn send(stream: &mut FrameStream, frame: &[u8]) -> anyhow::Result<()> {
+    Ok(timeout(FRAME_WAIT, stream.send(frame)).await.context("the reader stopped reading")??)
+}
+
 async fn open(bulk: &BulkEndpoint, node: NodeId, addr: SocketAddr, ask: Ask) -> anyhow::Result<(FrameStream, Answer)> {
     let mut stream = bulk.connect(node, addr, ADAPTER_ALPN).await?;
-    stream.send(&ask.encode()).await?;
+    send(&mut stream, &ask.encode()).await?;
     let frame = timeout(FRAME_WAIT, stream.recv(MESSAGE_BYTES_MAX)).await.context("no answer in time")??.context("no answer")?;
     let answer = Answer::decode(&frame)?;
     Ok((stream, answer))
@@ -279,6 +284,22 @@ mod tests {
         let bind = "127.0.0.1:0".parse().unwrap();
         let bulk = BulkEndpoint::start(&seed, bind, &[ADAPTER_ALPN], BulkLimits::default()).await.unwrap();
         Side { data: DataDir::new(folder.path()), bulk: Arc::new(bulk), node: seed.node_id(), _folder: folder }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_that_read_nothing_hold_no_place_that_others_need() {
+        let folder = tempfile::tempdir().unwrap();
+        let provider = Provider::new(DataDir::new(folder.path()));
+        let deaf = (0..2 * SENDING_MAX).map(|_| Arc::clone(&provider)).map(|provider| async move {
+            let (mut near, mut far) = p2p::memory::pair();
+            near.send(&Ask::Files { content: BlobId([1; 32]) }.encode()).await.unwrap();
+            while timeout(FRAME_WAIT, far.send(&[0; 1 << 10])).await.is_ok() {}
+            let served = timeout(40 * FRAME_WAIT, provider.serve(far)).await.expect("it ends");
+            assert!(served.unwrap_err().to_string().contains("stopped reading"));
+            drop(near);
+        });
+        futures::future::join_all(deaf).await;
+        assert_eq!(provider.sending.available_permits(), SENDING_MAX);
     }
 
     /// Serves until the endpoint closes.

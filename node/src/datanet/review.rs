@@ -134,7 +134,7 @@ pub async fn show(mut stream: FrameStream, act: Signed<ReviewAct>) -> anyhow::Re
 async fn say(stream: &mut FrameStream, ask: &Ask) -> anyhow::Result<()> {
     let mut frame = ask.encode();
     frame.insert(0, GATE_TAG);
-    stream.send(&frame).await.context("the gate's stream")
+    timeout(ANSWER_WAIT, stream.send(&frame)).await.context("the gate reads nothing")?.context("the gate's stream")
 }
 
 async fn next(stream: &mut FrameStream, wait: Duration) -> anyhow::Result<Reply> {

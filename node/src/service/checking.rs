@@ -12,10 +12,10 @@ pub mod kept;
 mod look;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -30,14 +30,20 @@ use chain_bridge::{
 };
 use futures::future::join_all;
 use inference::engine::EngineHandle;
-use tokio::{sync::RwLock, time::MissedTickBehavior};
+use tokio::{
+    sync::RwLock,
+    time::{MissedTickBehavior, timeout},
+};
 use types::{
     amount::Amount,
     encoding::Document as _,
     id::{Address, Hash32},
 };
 
-use self::kept::{Kept, NOTE_MAX, Root, Row};
+use self::{
+    kept::{Kept, Root, Row},
+    look::Missing,
+};
 use super::{inference::Offers, settlement::Settling};
 use crate::config::Checks;
 
@@ -51,6 +57,11 @@ const CHECKS_AT_ONCE: usize = 16;
 const TRIES: u32 = 3;
 /// Part of the time for seals between two of them: seven minutes of eight hours, in which a node starts again.
 const PAUSE: u64 = 64;
+/// Part of the time for seals that one node may keep this one waiting for its transcripts: half an hour of eight, some thousands of an honest node's. Who is slow on purpose
+/// takes no more of what the others' checks need.
+const WAITED: u64 = 16;
+/// The least of it, where epochs are short: a page and a handshake on a bad line, a few times.
+const WAITED_MIN: Duration = Duration::from_secs(60);
 /// Seconds of a turn: operators announce and store one after the other, so that not all pay for what one does.
 const TURN_S: u64 = 2;
 /// Turns until it is the first one's again: a node that checks alone waits so long.
@@ -81,6 +92,8 @@ struct Held {
     /// Fetches that failed.
     roots: BTreeMap<Address, Tried>,
     transcripts: BTreeMap<Drawn, Tried>,
+    /// How long each node's transcripts have taken.
+    waited: BTreeMap<Address, Duration>,
 }
 
 /// Fetches that failed.
@@ -130,6 +143,21 @@ impl Held {
 
     fn row(&mut self, drawn: &Drawn) -> Option<&mut Row> {
         self.kept.checks.iter_mut().find(|row| (row.node, row.index) == (drawn.node, drawn.index))
+    }
+
+    /// Notes what came of a check.
+    fn checked(&mut self, drawn: &Drawn, outcome: Outcome, note: Option<String>, proved: Vec<String>) {
+        self.round.checked(drawn, outcome);
+        if let Some(row) = self.row(drawn) {
+            (row.outcome, row.proved) = (Some(outcome), proved.iter().map(|proved| kept::note(proved)).collect());
+            row.note = note.map(|note| kept::note(&note));
+        }
+    }
+
+    /// Whether a node has kept this one waiting for so long that no more of its transcripts are asked for.
+    fn is_slow(&self, node: Address, facts: &Facts<'_>) -> bool {
+        let most = Duration::from_secs(facts.sealed_until.saturating_sub(facts.accepts_until) / WAITED).max(WAITED_MIN);
+        self.waited.get(&node).is_some_and(|waited| *waited >= most)
     }
 }
 
@@ -182,13 +210,13 @@ impl Checking {
             operators: &operators,
             said: said.map(|said| (said.sealed, said.shown.is_some())),
         };
-        let was_sealed = held.round.sealed().is_some();
         let steps = held.round.steps(&facts);
         if let Some(beacon) = beacon.filter(|_| held.beacon.is_none()) {
             (held.beacon, held.kept.beacon) = (Some(beacon), beacon);
         }
-        if !was_sealed && held.round.sealed().is_some() && !steps.is_empty() {
-            // Before anybody is told of it: what is not on the disk could not be shown after a restart.
+        let is_told = held.kept.committed.is_some();
+        if held.round.sealed().is_some() && !steps.is_empty() && !is_told {
+            // Before anybody is told of it, as often as it takes: what is not on the disk could not be shown after a restart.
             held.note();
             held.kept.write(&self.folder)?;
         }
@@ -226,7 +254,7 @@ impl Checking {
             return Ok(());
         }
         self.fetch(state, epoch, facts, held, fetches).await;
-        self.check(state, epoch, facts.time, held, checks).await;
+        self.check(state, epoch, facts, held, checks.into()).await;
         held.note();
         held.kept.write(&self.folder)
     }
@@ -238,8 +266,11 @@ impl Checking {
         let mut fetching = Vec::new();
         for node in nodes.into_iter().take(FETCHES) {
             let Some(root) = times.roots.get(&node) else { continue };
+            // Who sends them slowly is not waited for until it is too late to seal.
+            let left = Duration::from_secs(facts.closing_from().saturating_sub(facts.time).max(1));
             fetching.push(async move {
-                let items = self.settling.receipts_of(state, node, epoch, root).await;
+                let items = timeout(left, self.settling.receipts_of(state, node, epoch, root)).await;
+                let items = items.unwrap_or_else(|_| Err(anyhow::anyhow!("they did not come before it was time to seal")));
                 (node, items.map(|items| items.iter().map(|item| item.receipt.document.hash()).collect::<Vec<Hash32>>()))
             });
         }
@@ -260,32 +291,56 @@ impl Checking {
         }
     }
 
-    /// Looks at some of the receipts that this node was drawn for.
-    async fn check(&self, state: &Arc<State>, epoch: u64, now: u64, held: &mut Held, checks: Vec<Drawn>) {
+    /// Looks at some of the receipts that this node was drawn for, until it is time to seal.
+    async fn check(&self, state: &Arc<State>, epoch: u64, facts: &Facts<'_>, held: &mut Held, mut left: VecDeque<Drawn>) {
         held.note();
-        for drawn in checks.into_iter().take(CHECKS_AT_ONCE) {
-            let looked = self.look(state, epoch, &drawn).await;
-            let (outcome, note, proved) = match looked {
-                Ok(looked) => (looked.outcome, looked.note, looked.proved),
-                Err(why) => {
-                    if !Tried::fails(&mut held.transcripts, drawn, now) {
-                        continue;
-                    }
-                    (Outcome::Withheld, Some(format!("{why:#}")), Vec::new())
-                }
-            };
-            let (node, index) = (drawn.node, drawn.index);
-            if outcome.agrees() {
-                tracing::debug!(epoch, %node, index, "a receipt was checked and agrees");
-            } else {
-                tracing::warn!(epoch, %node, index, ?outcome, note, ?proved, "a receipt was checked and does not agree, or could not be");
+        let (mut looks, mut items) = (0, look::Items::default());
+        while looks < CHECKS_AT_ONCE && self.time() < facts.closing_from() {
+            let Some(drawn) = left.pop_front() else { break };
+            if held.is_slow(drawn.node, facts) {
+                let note = "its node kept this one waiting for others of its transcripts for as long as one node may".to_owned();
+                held.checked(&drawn, Outcome::Withheld, Some(note), Vec::new());
+                continue;
             }
-            held.round.checked(&drawn, outcome);
-            if let Some(row) = held.row(&drawn) {
-                (row.outcome, row.proved) = (Some(outcome), proved);
-                row.note = note.map(|note| note.chars().take(NOTE_MAX).collect());
+            looks += 1;
+            let asked = Instant::now();
+            let bundle = self.shown(state, epoch, &drawn, &mut items).await;
+            *held.waited.entry(drawn.node).or_default() += asked.elapsed();
+            let looked = match bundle {
+                Ok(bundle) => self.look(state, epoch, bundle).await.map_err(Missing::Own),
+                Err(missing) => Err(missing),
+            };
+            match looked {
+                Ok(looked) => self.note(epoch, held, &drawn, looked),
+                Err(missing) => {
+                    // A node that is not there is not there for the others either.
+                    let is_silent = matches!(missing, Missing::Silent(_));
+                    let (same, rest): (VecDeque<_>, _) = left.into_iter().partition(|other| is_silent && other.node == drawn.node);
+                    left = rest;
+                    for drawn in std::iter::once(drawn).chain(same) {
+                        if Tried::fails(&mut held.transcripts, drawn, facts.time) {
+                            self.note(epoch, held, &drawn, missing.looked());
+                        }
+                    }
+                }
             }
         }
+    }
+
+    /// The chain's time as it is now, which is later than that of before a look.
+    fn time(&self) -> u64 {
+        self.settling.snapshots.borrow().heads.map_or(u64::MAX, |heads| heads.timestamp)
+    }
+
+    fn note(&self, epoch: u64, held: &mut Held, drawn: &Drawn, looked: look::Looked) {
+        let look::Looked { outcome, note, proved } = looked;
+        let (node, index) = (drawn.node, drawn.index);
+        if outcome.agrees() {
+            tracing::debug!(epoch, %node, index, "a receipt was checked and agrees");
+        } else {
+            tracing::warn!(epoch, %node, index, ?outcome, note, ?proved, "a receipt was checked and does not agree, or could not be");
+        }
+        held.checked(drawn, outcome, note, proved);
     }
 
     /// The round of an epoch: that of before a restart if it was sealed then, else a new one.
@@ -301,7 +356,7 @@ impl Checking {
             }
         };
         let beacon = Some(kept.beacon).filter(|beacon| *beacon != Hash32::ZERO);
-        Ok(Held { round, beacon, kept, roots: BTreeMap::new(), transcripts: BTreeMap::new() })
+        Ok(Held { round, beacon, kept, roots: BTreeMap::new(), transcripts: BTreeMap::new(), waited: BTreeMap::new() })
     }
 
     /// Whether the beacon may be stored; nothing if it was not announced.
@@ -351,6 +406,34 @@ fn done<T>(what: &'static str, epoch: u64, sent: Result<T, ChainError>) -> anyho
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_keeps_others_waiting_is_asked_for_no_more_than_its_part_of_the_time() {
+        let operators = Operators::new(&[]).unwrap();
+        let (round, kept) =
+            (Round::new(1, Address([1; 20]), Checks::default().rule(), Hash32([2; 32])), Kept::new(1, Address([1; 20]), Hash32::ZERO));
+        let (roots, transcripts, waited) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut held = Held { round, beacon: None, kept, roots, transcripts, waited };
+        let facts = |sealed_until| Facts {
+            time: 1_000,
+            accepts_until: 1_000,
+            sealed_until,
+            shown_until: 2 * sealed_until,
+            is_ripe: Some(true),
+            beacon: None,
+            nodes: &[],
+            operators: &operators,
+            said: None,
+        };
+        let slow = Address([9; 20]);
+        assert!(!held.is_slow(slow, &facts(29_800)));
+        held.waited.insert(slow, Duration::from_secs(1_799));
+        assert!(!held.is_slow(slow, &facts(29_800)) && held.is_slow(slow, &facts(15_400)));
+        held.waited.insert(slow, Duration::from_secs(1_800));
+        assert!(held.is_slow(slow, &facts(29_800)) && !held.is_slow(Address([8; 20]), &facts(29_800)));
+        held.waited.insert(slow, WAITED_MIN - Duration::from_secs(1));
+        assert!(!held.is_slow(slow, &facts(1_010)), "where epochs are short a bad line is no fault");
+    }
 
     #[test]
     fn operators_take_turns_and_one_that_checks_alone_waits_a_few_seconds_at_most() {

@@ -74,7 +74,7 @@ const QUOTES_MAX: u32 = 4;
 /// Blocks an offer stands.
 const QUOTE_BLOCKS: u64 = 120;
 /// Most output tokens of one answer.
-const TOKENS_MAX: u32 = 4_096;
+pub(super) const TOKENS_MAX: u32 = 4_096;
 
 /// Something this node answers under.
 #[derive(Debug)]

@@ -167,8 +167,8 @@ impl ReceiptLog {
             return Ok(());
         }
         let (key, mut cosigned) = (Key::new(Role::Witness, witness), state.signed.clone());
-        // Whatever else it sends is nobody's word.
-        cosigned.note.add(lines.into_iter().filter(|line| line.is_of(&key)));
+        // Whatever else it sends is nobody's word, and more of its own would leave the others no place in the note.
+        cosigned.note.add(lines.into_iter().find(|line| line.is_of(&key)));
         cosigned.note.signed_at(&key)?;
         self.books.keep_log_cosigned(cosigned.note.to_string().as_bytes())?;
         state.signed = cosigned;

@@ -611,10 +611,30 @@ pub(super) async fn ask_bytes(connection: &Connection, ask: Ask) -> anyhow::Resu
     answer_of(connection.open_stream().await?, &ask).await
 }
 
+/// A peer that reads no question is waited for no longer than one that answers none: it says itself how much it takes before it reads.
 async fn answer_of(mut stream: FrameStream, ask: &Ask) -> anyhow::Result<Vec<u8>> {
     let mut frame = message::encode(ask);
     frame.insert(0, SETTLEMENT_TAG);
-    stream.send(&frame).await?;
-    let reply = timeout(ASK_WAIT, stream.recv(REPLY_BYTES_MAX)).await.context("no answer in time")??;
+    let answered = async {
+        stream.send(&frame).await?;
+        stream.recv(REPLY_BYTES_MAX).await
+    };
+    let reply = timeout(ASK_WAIT, answered).await.context("no answer in time")??;
     reply.context("the stream ended without an answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p::memory;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_no_question_is_not_waited_for_longer_than_one_that_answers_none() {
+        let (mut near, _far) = memory::pair();
+        while timeout(ASK_WAIT, near.send(&[0; 1 << 10])).await.is_ok() {}
+        let asked = timeout(4 * ASK_WAIT, ask_once(near, &Ask::Receipts { epoch: 1, from: 0 })).await;
+        let error = format!("{:#}", asked.expect("it ends").unwrap_err());
+        assert!(error.contains("no answer in time"), "{error}");
+    }
 }

@@ -7,7 +7,7 @@ use attribution::log::{
     checkpoint::Checkpoint,
     entry,
     follow::{self, Followed, follow},
-    note::{Key, Role, signature_lines},
+    note::{Key, Role, SIGNATURES_MAX, Signer, signature_lines},
     quorum,
     tile::{Resource, Tiles},
     tree::{Levels, consistency_ranges, inclusion_ranges, is_included, leaf_hash},
@@ -181,6 +181,21 @@ fn a_witness_remembers_what_it_cosigned_through_a_restart_and_refuses_a_fork() {
         |is_witnessed: fn(NodeId) -> bool, witness: &ReceiptLog| witness.cosign(asked(&log, 30).as_bytes(), 5, is_witnessed).unwrap_err();
     assert!(matches!(unknown(|_| false, &witness()), WitnessError::Refused(Refusal::Unknown(_))), "nobody staked for it");
     assert!(matches!(unknown(|_| true, &log), WitnessError::Refused(Refusal::Unknown(_))), "no log is its own witness");
+}
+
+#[test]
+fn a_witness_that_signs_a_head_many_times_leaves_the_others_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let logging = books(folder.path());
+    grow(&logging, 0..5);
+    let log = open(&logging);
+    let signed = log.checkpoint().unwrap();
+    let line = |by: u8, at_s: u64| Signer::new(Role::Witness, seed(by).expose()).sign(signed.note.text(), at_s).to_string();
+    let many: String = (0..SIGNATURES_MAX as u64).map(|at_s| line(2, at_s)).collect();
+    log.keep_cosignature(signed.head, &many, seed(2).node_id()).unwrap();
+    log.keep_cosignature(signed.head, &line(3, 7), seed(3).node_id()).unwrap();
+    let witnesses = [seed(2).node_id(), seed(3).node_id()];
+    assert_eq!(quorum::cosigned(&log.signed(), &witnesses, 2).map(|said| said.len()), Ok(2));
 }
 
 #[test]

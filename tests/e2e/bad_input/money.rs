@@ -10,6 +10,8 @@ use super::{Row, chain::Place, check, row};
 
 /// An id that no case has.
 const CASE: &str = "0x1111111111111111111111111111111111111111111111111111111111111111";
+/// A witness that is not asked.
+const WITNESS: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn money_commands_that_cannot_be_carried_out_send_nothing_and_say_what_to_do() {
@@ -63,6 +65,7 @@ async fn command_lines(place: &Place) {
         (&["receipt", "log", "verify", "--witness", "nobody"], &["nobody", "write NODE_ID@http://ADDRESS"]),
         (&["receipt", "log", "verify", "--quorum", "2"], &["--witness"]),
         (&["receipt", "log", "verify", "--witness", "nobody@http://a", "--quorum", "two"], &["nobody"]),
+        (&["receipt", "log", "verify", "--witness", WITNESS, "--quorum", "0"], &["--quorum", "zero"]),
         (&["audit", "case", "answer", "everything"], &["everything"]),
         (&["audit", "case", "list", "--node", "somebody"], &["somebody"]),
         (&["chain", "deploy", "--governor", "0x12", "--protocol", "0x12"], &["0x12"]),

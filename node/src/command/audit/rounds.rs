@@ -10,7 +10,7 @@ use types::{
 use crate::{
     command::Context,
     output::{counted, table},
-    service::checking::kept::{Kept, Row},
+    service::checking::kept::{Kept, Row, epochs},
     words,
 };
 
@@ -72,19 +72,28 @@ impl Round {
     }
 }
 
-/// The rounds that lie in the data folder, by epoch.
-pub(in crate::command) fn rounds(context: &Context) -> anyhow::Result<Vec<Round>> {
-    Ok(Kept::all(&context.data.checks())?.into_iter().map(Round::of).collect())
+/// The newest round that lies in the data folder; nothing if there is none.
+pub(in crate::command) fn newest(context: &Context) -> anyhow::Result<Option<Round>> {
+    Ok(Kept::newest(&context.data.checks())?.map(Round::of))
 }
 
 /// Prints the rounds, of one epoch or all.
 pub(super) fn run(context: &Context, epoch: Option<u64>) -> anyhow::Result<()> {
-    let mut found = rounds(context)?;
-    found.retain(|round| epoch.is_none_or(|epoch| round.epoch == epoch));
-    context.output.result(&found, || describe(&found))
+    let folder = context.data.checks();
+    let kept = match epoch {
+        Some(epoch) => Kept::read(&folder, epoch)?.into_iter().collect(),
+        None => Kept::all(&folder)?,
+    };
+    let found: Vec<Round> = kept.into_iter().map(Round::of).collect();
+    let others = if found.is_empty() { epochs(&folder)? } else { Vec::new() };
+    context.output.result(&found, || describe(&found, &others))
 }
 
-fn describe(rounds: &[Round]) -> String {
+/// `others` are the epochs of rounds that are there, if none is to be described.
+fn describe(rounds: &[Round], others: &[u64]) -> String {
+    if let ([], [first, .., last] | [first @ last]) = (rounds, others) {
+        return format!("no round of that epoch is kept here: {} are there, of epochs {first} to {last}", counted(others.len(), "round"));
+    }
     if rounds.is_empty() {
         return "no round of checks is kept here; a node with stake takes part in them if its configuration says `checks.enabled = true`"
             .to_owned();
@@ -164,9 +173,10 @@ mod tests {
         let round = Round::of(kept);
         assert_eq!((round.own, round.agreed, round.found, round.withheld, round.unable, round.open), (4, 1, 1, 1, 0, 1));
         assert_eq!((round.receipts, round.drawn, round.roots, round.unreachable), (9, 4, 1, 1));
-        let told = describe(&[round]);
+        let told = describe(&[round], &[]);
         assert!(told.contains("spans, weights or masks differ (position 2)") && told.contains("proved: F1: it is false"), "{told}");
         assert!(told.contains("withheld") && told.contains("1 node were not") && !told.contains('\u{202e}'), "{told}");
-        assert!(describe(&[]).contains("checks.enabled"));
+        assert!(describe(&[], &[]).contains("checks.enabled"));
+        assert!(describe(&[], &[3, 5, 9]).contains("3 rounds are there, of epochs 3 to 9"));
     }
 }

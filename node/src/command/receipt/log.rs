@@ -3,7 +3,7 @@
 mod kept;
 mod remote;
 
-use std::{collections::BTreeSet, path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::log::{
@@ -114,7 +114,7 @@ pub(super) enum Action {
         witness: Vec<Witness>,
         /// So many of the witnesses are enough [default: all of them].
         #[arg(long, value_name = "N", requires = "witness")]
-        quorum: Option<usize>,
+        quorum: Option<NonZeroUsize>,
     },
 }
 
@@ -152,9 +152,9 @@ pub(super) async fn run(context: &Context, action: Action) -> anyhow::Result<()>
             prove(context, &file, &at, out.as_deref().map(|out| (out, Existing::by(force))), &witness).await
         }
         Action::Verify { file: Some(file), proof: Some(proof), at, witness, quorum } => {
-            verify_kept(context, &file, &proof, &at, (&witness, quorum))
+            verify_kept(context, &file, &proof, &at, (&witness, quorum.map(NonZeroUsize::get)))
         }
-        Action::Verify { at, witness, quorum, .. } => verify(context, &at, (&witness, quorum)).await,
+        Action::Verify { at, witness, quorum, .. } => verify(context, &at, (&witness, quorum.map(NonZeroUsize::get))).await,
     }
 }
 

@@ -12,14 +12,17 @@ use attribution::check::{
 use serde::{Deserialize, Serialize};
 use types::id::{Address, Hash32};
 
-use crate::data::{read_bounded, write_atomic};
+use crate::{
+    data::{read_bounded, write_atomic},
+    words,
+};
 
 /// Rounds that are kept: the oldest are deleted first.
 pub const ROUNDS_MAX: usize = 64;
-/// Largest file: every check with a note, twice.
-const FILE_BYTES_MAX: u64 = 8 << 20;
-/// Longest note.
-pub const NOTE_MAX: usize = 300;
+/// Largest file: 2 kB of each check, and a dozen proofs of what is wrong with it.
+const FILE_BYTES_MAX: u64 = 32 << 20;
+/// Longest note, in bytes as it is kept; a peer's words are in some.
+pub const NOTE_BYTES_MAX: usize = 300;
 
 /// What came of a receipt that this node was drawn for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +126,14 @@ impl Kept {
         epochs(folder)?.into_iter().filter_map(|epoch| Self::read(folder, epoch).transpose()).collect()
     }
 
+    /// The round of the last epoch in a folder; nothing if there is none. The others are not read.
+    ///
+    /// # Errors
+    /// As [`Kept::read`].
+    pub fn newest(folder: &Path) -> anyhow::Result<Option<Self>> {
+        epochs(folder)?.pop().map_or(Ok(None), |epoch| Self::read(folder, epoch))
+    }
+
     /// Writes it, whole or not at all, and deletes what is too old to keep.
     ///
     /// # Errors
@@ -142,12 +153,22 @@ impl Kept {
     }
 }
 
+/// A note as it is kept: of one line, and no longer than it may be.
+pub fn note(text: &str) -> String {
+    let line = words::line(text);
+    let end = line.char_indices().map(|(at, letter)| at + letter.len_utf8()).take_while(|end| *end <= NOTE_BYTES_MAX).last();
+    line[..end.unwrap_or(0)].to_owned()
+}
+
 fn path(folder: &Path, epoch: u64) -> std::path::PathBuf {
     folder.join(format!("{epoch}.json"))
 }
 
-/// Epochs of the rounds in a folder, ascending.
-fn epochs(folder: &Path) -> anyhow::Result<Vec<u64>> {
+/// Epochs of the rounds in a folder, ascending; none if there is no folder.
+///
+/// # Errors
+/// What the file system says.
+pub fn epochs(folder: &Path) -> anyhow::Result<Vec<u64>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -185,7 +206,7 @@ mod tests {
         for epoch in 1..=most + 2 {
             kept(epoch).write(&folder).unwrap();
         }
-        assert_eq!(Kept::read(&folder, 9).unwrap(), Some(kept(9)));
+        assert_eq!((Kept::read(&folder, 9).unwrap(), Kept::newest(&folder).unwrap()), (Some(kept(9)), Some(kept(most + 2))));
         let all = Kept::all(&folder).unwrap();
         assert_eq!((all.len(), all[0].epoch), (ROUNDS_MAX, 3));
     }
@@ -194,10 +215,27 @@ mod tests {
     fn a_file_that_is_no_round_is_refused_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("7.json"), b"{}").unwrap();
+        std::fs::write(folder.path().join("6.json"), serde_json::to_vec(&kept(6)).unwrap()).unwrap();
+        assert_eq!(Kept::read(folder.path(), 6).unwrap(), Some(kept(6)), "a damaged one beside it hides none");
         let error = format!("{:#}", Kept::read(folder.path(), 7).unwrap_err());
         assert!(error.contains("7.json is no round of checks"), "{error}");
         std::fs::write(folder.path().join("8.json"), serde_json::to_vec(&kept(9)).unwrap()).unwrap();
         let error = format!("{:#}", Kept::read(folder.path(), 8).unwrap_err());
         assert!(error.contains("is of epoch 9") && error.contains("expected epoch 8"), "{error}");
+    }
+
+    #[test]
+    fn the_fullest_round_is_read_again_whatever_its_peers_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut full = kept(5);
+        let (row, check) = (full.checks[0].clone(), full.sealed.as_ref().unwrap()[0]);
+        let numbers = 0..u64::try_from(CHECKS_MAX).unwrap();
+        let note = note(&"\u{1b}\"\u{1f600}".repeat(300));
+        assert!((NOTE_BYTES_MAX - 4..=NOTE_BYTES_MAX).contains(&note.len()) && !note.contains('\u{1b}'), "{note}");
+        let proved = vec![note.clone(); 4];
+        full.checks = numbers.clone().map(|index| Row { index, note: Some(note.clone()), proved: proved.clone(), ..row.clone() }).collect();
+        full.sealed = Some(numbers.map(|index| Check { index, ..check }).collect());
+        full.write(folder.path()).unwrap();
+        assert_eq!(Kept::read(folder.path(), 5).unwrap(), Some(full));
     }
 }

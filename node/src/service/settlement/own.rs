@@ -2,7 +2,8 @@
 //! reads one.
 //!
 //! A root is read once, 4,096 receipts of 10 KB at most, and its tree stays in memory: 0.6 MB each, of `ROOTS_MAX` roots. A receipt is asked about while
-//! W1 of its epoch runs (F6, F8), which begins a third of W1 apart at least: in four epochs at most.
+//! W1 of its epoch runs (F6, F8), which begins a third of W1 apart at least: in four epochs at most. Its text is asked for until W2 ends as well, by anybody: where W2 is as long as W1
+//! those of seven epochs, and whoever asks of one after the other must not have each of them read anew.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +18,7 @@ use types::{encoding::Document as _, id::Hash32, key::Signed, merkle::SumTree, o
 use super::Settling;
 
 /// Roots in memory: those of which anything can be asked.
-const ROOTS_MAX: usize = 4;
+const ROOTS_MAX: usize = 8;
 
 /// A root of this node with the way to each of its receipts.
 #[derive(Debug)]
