@@ -14,5 +14,5 @@ mod starts;
 
 pub use build::{BuildFileError, BuildOptions, OwnedEntry, Progress, build_segment};
 pub use file::{OpenError, open_segment, write_segment};
-pub(crate) use map::Map;
 pub use map::Stamp;
+pub(crate) use map::{Asked, Map};

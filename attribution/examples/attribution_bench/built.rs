@@ -103,10 +103,7 @@ impl Wanted {
         let seconds = start.elapsed().as_secs_f64() - waited;
         let processor_seconds = process_seconds() - processors - (walk.seconds - own);
         let peak_mb = status_mb("VmHWM:");
-        let sizes = segments.iter().map(|path| Ok(fs::metadata(path)?.len() as f64)).collect::<std::io::Result<Vec<f64>>>()?;
-        let text = segments.iter().map(|path| Ok(attribution::disk::open_segment(path, None)?.text().len() as f64));
-        let text = text.collect::<Result<Vec<f64>, attribution::disk::OpenError>>()?.iter().sum();
-        Ok(Built { segments, text, index: sizes.iter().sum(), seconds, processor_seconds, peak_mb, before_mb })
+        Ok(Built { seconds, processor_seconds, peak_mb, before_mb, ..Built::lying(segments)? })
     }
 }
 
@@ -128,6 +125,15 @@ fn told(bytes: usize) -> impl FnMut(Progress) -> ControlFlow<()> {
 }
 
 impl Built {
+    /// Segments that were built before: what that took is not known.
+    pub(crate) fn lying(segments: Vec<PathBuf>) -> Result<Self, Box<dyn Error>> {
+        let sizes = segments.iter().map(|path| Ok(fs::metadata(path)?.len() as f64)).collect::<std::io::Result<Vec<f64>>>()?;
+        let text = segments.iter().map(|path| Ok(attribution::disk::open_segment(path, None)?.text().len() as f64));
+        let text = text.collect::<Result<Vec<f64>, attribution::disk::OpenError>>()?.iter().sum();
+        let nan = f64::NAN;
+        Ok(Self { segments, text, index: sizes.iter().sum(), seconds: nan, processor_seconds: nan, peak_mb: nan, before_mb: nan })
+    }
+
     /// Megabytes of text in a second of processors.
     pub(crate) fn per_core(&self) -> f64 {
         self.text / 1e6 / self.processor_seconds

@@ -1,11 +1,13 @@
 //! Figures of attribution: an index built as a file, and what it answers. Prints rows as JSON lines.
 //!
 //!     cargo run --release -p attribution --example attribution_bench -- FOLDER MEGABYTES COLD_MEGABYTES SOURCE...
+//!     ... attribution_bench asked FOLDER SEGMENT...
 //!
 //! The text is made from the sources by a seeded walk (`walk.rs`), so the same everywhere; it lies in the segments alone. An index of MEGABYTES is built
 //! by one thread in 1 GiB, then by two, each in a process of its own; asked in memory; and asked with none of it in the system's cache, or another of
 //! COLD_MEGABYTES, if that is more. libsais sorts the suffixes of a part of the same text; the folder is left with that part and queries as infini-gram
-//! reads them. The rest is removed.
+//! reads them. The rest is removed. The second form asks segments that lie there, made by `build FOLDER MEGABYTES MEMORY_MIB THREADS SOURCE...`: in memory,
+//! then cold.
 
 mod answers;
 mod built;
@@ -38,7 +40,7 @@ use types::id::{AssetId, AssetVersion};
 use answers::{ANSWER_BYTES, Draw};
 use built::{Built, Wanted};
 use evidence::Terms;
-use meter::{Times, process_seconds, row, tell};
+use meter::{Times, pages_read, process_seconds, row, tell};
 use walk::Random;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -56,6 +58,13 @@ fn main() -> Outcome<()> {
     if let Some(("build", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         println!("{}", serde_json::to_string(&Wanted::from_arguments(rest)?.here()?)?);
         return Ok(());
+    }
+    if let [first, folder, segments @ ..] = arguments.as_slice()
+        && first == "asked"
+    {
+        let built = Built::lying(segments.iter().map(PathBuf::from).collect())?;
+        in_memory(&built, Path::new(folder))?;
+        return cold(&built);
     }
     let [folder, megabytes, cold_megabytes, sources @ ..] = arguments.as_slice() else {
         return Err("attribution_bench FOLDER MEGABYTES COLD_MEGABYTES SOURCE...".into());
@@ -208,19 +217,26 @@ fn cold(built: &Built) -> Outcome<()> {
     };
     let (parameters, prompt) = (parameters()?, [&[2][..], b"What is said about this, and by whom?", &[0]].concat());
     tell("asked cold");
-    let mut failed = None;
+    let (mut failed, mut read, mut waited) = (None, 0.0, 0.0);
     let prepare = |_: &String| -> Outcome<Index> {
         built.segments.iter().try_for_each(|path| forget(path))?;
         // The rows, which opening reads, are in memory then, as they are in a node.
         index(open()?)
     };
     let times = Times::prepared(&answers, prepare, |answer, index| {
+        let before = pages_read();
         failed = attribute(&index, parameters, &prompt, answer).err().or_else(|| failed.take());
+        let after = pages_read();
+        (read, waited) = (read + after.0 - before.0, waited + after.1 - before.1);
     })?;
     failed.map_or(Ok(()), Err)?;
+    let each = times.len() as f64;
     let note = format!(
-        "an answer of {ANSWER_BYTES} bytes, nothing of the index in the system's cache before each; p50 {:.1} ms; a page of it at random {:.0} us; {}",
+        "an answer of {ANSWER_BYTES} bytes, nothing of the index in the system's cache before each; p50 {:.1} ms; {:.0} pages in the mean, of which {:.0} were \
+         touched before they were asked for; a page of it at random {:.0} us; {}",
         times.at(50) * 1e3,
+        read / each,
+        waited / each,
         page(built)? * 1e6,
         corpus(built)
     );

@@ -22,6 +22,15 @@ pub(crate) fn thread_seconds() -> f64 {
     stat.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
 }
 
+/// Pages that this process has had read from disks so far, and those of them that were touched before they were asked for (major faults).
+pub(crate) fn pages_read() -> (f64, f64) {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let bytes = io.lines().find_map(|line| line.strip_prefix("read_bytes:")?.trim().parse::<f64>().ok());
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let faults = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(9)?.parse::<f64>().ok());
+    (bytes.unwrap_or(f64::NAN) / 4_096.0, faults.unwrap_or(f64::NAN))
+}
+
 /// Says on stderr how far things are.
 pub(crate) fn tell(what: &str) {
     eprintln!("   {what}");

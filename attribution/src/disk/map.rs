@@ -1,8 +1,12 @@
 //! A file as bytes that the system reads when they are touched, or when it is told that they will be.
 //!
-//! A page that is touched and not in memory takes as long as the disk takes, one after the other; pages that are asked for come side by side. To ask for
-//! one that is in memory costs more than to read it, so nothing is asked for in small files, which stay in memory, nor where a few pages that
-//! are touched come at once. Of a large file no more is read than is touched: neighbours of a window that a search ends at are not read by the next one.
+//! A page that is touched and not in memory takes as long as the disk takes, one after the other: some 60 us each, where 128 that are asked for come side by
+//! side in some 10 us each, of which the asking is a third. To ask for one that is in memory costs more than to read it, so nothing is asked for in small
+//! files, which stay in memory, nor as long as a few pages that are touched come at once. Once one did not, a search asks for each page before it reads it,
+//! and for none twice. Of a large file no more is read than is touched: neighbours of a window that a search ends at are not read by the next one.
+//!
+//! An answer of 450 tokens reads some 3,900 pages of an index over 400 MB of text, in some 60 rounds that each wait for the one before: 40 ms for the pages
+//! and 6 ms for the rounds.
 //!
 //! A page that left memory comes back as the disk has it by then, and of that nothing was read before. What is opened from it leads to a root or is not given; that something is
 //! *not* found leads nowhere: one changed entry of the array hides a match. To hold all that searches rest on against the trees would be 31 hashes for each word and segment, and three times
@@ -12,6 +16,7 @@
 //! written before: against these only reading again helps, which a node does in turn.
 
 use std::{
+    collections::HashSet,
     fs::File,
     hint::black_box,
     io,
@@ -56,6 +61,14 @@ impl Stamp {
         let known = file.metadata()?;
         Ok(Self { inode: known.ino(), bytes: known.len(), modified: (known.mtime(), known.mtime_nsec()) })
     }
+}
+
+/// What one search of many texts has asked for: as many pages as it has looked at, at most.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pages: HashSet<usize>,
+    /// Whether a page was touched that was not in memory: others are likely not to be either.
+    is_cold: bool,
 }
 
 /// A mapped file.
@@ -114,29 +127,31 @@ impl Map {
         }
     }
 
-    /// Asks for so many bytes at each of these places, unless they seem to be in memory.
-    pub(crate) fn want(&self, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
+    /// Asks for so many bytes at each of these places, unless they seem to be in memory or were asked for before.
+    pub(crate) fn want(&self, asked: &mut Asked, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
         if !self.is_large() {
             return;
         }
-        let step = places.clone().count().div_ceil(TOUCHED).max(1);
-        if places.clone().step_by(step).all(|place| self.is_at_hand(place)) {
+        if !asked.is_cold {
+            let step = places.clone().count().div_ceil(TOUCHED).max(1);
+            asked.is_cold = !places.clone().step_by(step).all(|place| self.touch(place).1 <= self.asking.at_hand);
+        }
+        if !asked.is_cold {
             return;
         }
         let pages_of = |place: usize| place / PAGE_BYTES..place.saturating_add(bytes).div_ceil(PAGE_BYTES);
-        let mut pages: Vec<usize> = places.flat_map(pages_of).collect();
+        let mut pages: Vec<usize> = places.flat_map(pages_of).filter(|page| asked.pages.insert(*page)).collect();
         pages.sort_unstable();
-        pages.dedup();
         for run in pages.chunk_by(|a, b| a + 1 == *b) {
             self.ask(run[0] * PAGE_BYTES..(run[0] + run.len()).saturating_mul(PAGE_BYTES));
         }
     }
 
-    /// Touches a page; whether it was there. Somebody else's turn of the processor counts as the disk's, which costs a question too many.
-    fn is_at_hand(&self, place: usize) -> bool {
+    /// Reads a byte: what it is, and how long it took. Somebody else's turn of the processor counts as the disk's, which costs some questions too many.
+    fn touch(&self, place: usize) -> (Option<u8>, Duration) {
         let start = Instant::now();
-        black_box(self.bytes.get(place));
-        start.elapsed() <= self.asking.at_hand
+        let byte = black_box(self.bytes.get(place).copied());
+        (byte, start.elapsed())
     }
 
     fn ask(&self, bytes: Range<usize>) {
@@ -166,12 +181,32 @@ mod tests {
         // Every page counts as one that is not in memory.
         let asking = Asking { from_bytes: 0, at_hand: Duration::ZERO };
         let map = Map::asked(File::open(path).unwrap(), asking).unwrap();
-        map.want([0, usize::MAX, map.bytes.len() - 1, map.bytes.len(), 5 * PAGE_BYTES - 1].into_iter(), WINDOW);
+        let places = [0, usize::MAX, map.bytes.len() - 1, map.bytes.len(), 5 * PAGE_BYTES - 1];
+        map.want(&mut Asked::default(), places.into_iter(), WINDOW);
         let mapped = Segment::read(Bytes::Mapped(map)).unwrap();
         let patterns: Vec<&[u8]> = (0..2_000).map(|number| &text.as_bytes()[number * 7..][..number % 80]).collect();
         assert_eq!(mapped.longest_all(&patterns), memory.longest_all(&patterns));
         assert_eq!(mapped.range_all(&patterns), memory.range_all(&patterns));
         assert_eq!(mapped.verify(), Ok(()));
+    }
+
+    #[test]
+    fn a_page_is_read_to_tell_whether_it_is_at_hand_and_asked_for_once() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..5 * PAGE_BYTES).map(|place| u8::try_from(place / PAGE_BYTES).unwrap() + 1).collect();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        let map = |at_hand| Map::asked(&file, Asking { from_bytes: 0, at_hand }).unwrap();
+        // Where it lies tells nothing of how long it takes: what is there does.
+        let (near, far) = (map(Duration::MAX), map(Duration::ZERO));
+        assert_eq!([0, 2 * PAGE_BYTES, 5 * PAGE_BYTES, usize::MAX].map(|place| near.touch(place).0), [Some(1), Some(3), None, None]);
+        let mut asked = Asked::default();
+        near.want(&mut asked, [0, PAGE_BYTES].into_iter(), 1);
+        assert!(!asked.is_cold && asked.pages.is_empty());
+        asked.is_cold = true;
+        far.want(&mut asked, [0, 1, 2 * PAGE_BYTES - 1].into_iter(), 2);
+        assert_eq!(asked.pages, HashSet::from([0, 1, 2]));
+        far.want(&mut asked, [3, 4 * PAGE_BYTES].into_iter(), 1);
+        assert_eq!(asked.pages, HashSet::from([0, 1, 2, 4]));
     }
 
     const WINDOW: usize = types::text::WINDOW;

@@ -2,6 +2,14 @@
 
 use std::fmt;
 
+/// What one search of many texts has asked for.
+#[cfg(feature = "disk")]
+pub(crate) use crate::disk::Asked;
+/// What one search of many texts has asked for: nothing, since all is in memory.
+#[cfg(not(feature = "disk"))]
+#[derive(Debug, Default)]
+pub(crate) struct Asked;
+
 /// The bytes of a segment.
 pub(crate) enum Bytes {
     /// Here.
@@ -21,11 +29,11 @@ impl Bytes {
     }
 
     /// Says that so many bytes at each of these places will be read next: what lies on a disk is fetched at once.
-    pub(crate) fn want(&self, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
+    pub(crate) fn want(&self, asked: &mut Asked, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
         match self {
-            Self::Memory(_) => drop((places, bytes)),
+            Self::Memory(_) => drop((asked, places, bytes)),
             #[cfg(feature = "disk")]
-            Self::Mapped(map) => map.want(places, bytes),
+            Self::Mapped(map) => map.want(asked, places, bytes),
         }
     }
 

@@ -4,16 +4,23 @@
 //! unless more begin with the same eight bytes. So five probes of array and text remain of some 27, each of which may be a page that is not in
 //! memory. Many texts are searched in lock step, first in the guide, then in the array: a first pass reads all entries, a second all windows, so that waits
 //! for memory overlap, and those for a disk too: what is not in memory is asked for at once before it is read ([`super::bytes`]).
+//!
+//! Where a text's last place stands is looked for from its first on, in steps that double: most that are searched stand in few places, of very many that
+//! begin with the same eight bytes.
 
 use std::ops::Range;
 
 use types::text::WINDOW;
 
 use super::{
+    bytes::Asked,
     format::{GUIDE_STRIDE, Section},
     order::{KEY_BYTES, as_index, key_of},
     segment::Segment,
 };
+
+/// Bytes of a window that are asked for where two are compared: more are equal of few, and those are often in the same page.
+const COMPARED: usize = 64;
 
 /// What of a pattern counts: 256 bytes at most, up to the first zero, which stands nowhere.
 pub(super) fn searched(pattern: &[u8]) -> &[u8] {
@@ -43,13 +50,16 @@ fn keys(pattern: &[u8]) -> (u64, u64) {
 impl Segment {
     /// Keys of the guide that are before something; those up to `from` are, and it is likely that few more are.
     fn guided(&self, from: usize, is_before: impl Fn(u64) -> bool) -> usize {
-        let rest = self.guide().get(from..).unwrap_or_default();
-        let is_before = |bytes: &[u8; KEY_BYTES]| is_before(u64::from_le_bytes(*bytes));
-        let (mut near, mut far) = (0, 1);
-        while rest.get(far - 1).is_some_and(is_before) {
-            (near, far) = (far, 2 * far);
-        }
-        from + near + rest[near..far.min(rest.len())].partition_point(is_before)
+        let guide = self.guide();
+        partition(Open::near(from..guide.len()), |place| guide.get(place).is_some_and(|bytes| is_before(u64::from_le_bytes(*bytes))))
+    }
+
+    /// Likewise of many, each of which is open between two keys.
+    fn guided_all(&self, asked: &mut Asked, open: Vec<Open>, is_before: impl Fn(usize, u64) -> bool) -> Vec<usize> {
+        let guide = self.guide();
+        let want = |probes: &mut [Probe]| self.want(asked, Section::Guide, probes.iter().map(|probe| KEY_BYTES * probe.rank), KEY_BYTES);
+        let is_before = |probe: &Probe| guide.get(probe.rank).is_some_and(|bytes| is_before(probe.number, u64::from_le_bytes(*bytes)));
+        partition_all(open, want, is_before)
     }
 
     /// Ranks between which the first window lies that is not below `pattern`: all before the first are, the last is not, or is the end.
@@ -69,7 +79,7 @@ impl Segment {
     /// Rank of the first window that is not below `pattern`.
     fn lower(&self, pattern: &[u8]) -> usize {
         let array = self.array();
-        partition(self.lower_bounds(pattern), |rank| array.get(rank).is_some_and(|start| self.window(start) < pattern))
+        partition(Open::all(self.lower_bounds(pattern)), |rank| array.get(rank).is_some_and(|start| self.window(start) < pattern))
     }
 
     /// Ranks of the array whose text starts with `pattern`: none if that holds a zero byte or more than 256.
@@ -79,15 +89,25 @@ impl Segment {
         }
         let array = self.array();
         let first = self.lower(pattern);
-        let (least, most) = keys(pattern);
-        let past = self.guided(first.div_ceil(GUIDE_STRIDE), |key| key <= most);
-        let last = (past * GUIDE_STRIDE).min(array.len()).max(first);
+        let past = self.guided(first.div_ceil(GUIDE_STRIDE), |key| key <= keys(pattern).1);
+        first..partition(self.last_bounds(first, past, pattern), |rank| {
+            array.get(rank).is_some_and(|start| self.window(start).starts_with(pattern))
+        })
+    }
+
+    /// Where the first window lies that does not begin with `pattern`, given the first one that is not below it, and how many keys are up to the
+    /// pattern's most.
+    fn last_bounds(&self, first: usize, past: usize, pattern: &[u8]) -> Open {
+        let (least, _) = keys(pattern);
+        let last = (past * GUIDE_STRIDE).min(self.array().len()).max(first);
         // Of a pattern that a key holds whole, the key alone tells.
         let known = past
             .checked_sub(1)
             .filter(|place| pattern.len() <= KEY_BYTES && self.guide().get(*place).is_some_and(|key| u64::from_le_bytes(*key) >= least));
-        let from = known.map_or(first, |place| (place * GUIDE_STRIDE + 1).clamp(first, last));
-        first..partition(from..last, |rank| array.get(rank).is_some_and(|start| self.window(start).starts_with(pattern)))
+        match known {
+            Some(place) => Open::all((place * GUIDE_STRIDE + 1).clamp(first, last)..last),
+            None => Open::near(first..last),
+        }
     }
 
     /// How many word starts `pattern` stands at.
@@ -111,11 +131,12 @@ impl Segment {
     /// [`Segment::longest`] of each pattern.
     pub fn longest_all(&self, patterns: &[&[u8]]) -> Vec<usize> {
         let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| searched(pattern)).collect();
-        let lowers = self.lower_all(&patterns);
+        let mut asked = Asked::default();
+        let lowers = self.lower_all(&mut asked, &patterns);
         let neighbours = |(number, rank): (usize, &usize)| [rank.checked_sub(1), Some(*rank)].map(|rank| Some((number, rank?)));
         let ranks = lowers.iter().enumerate().flat_map(neighbours).flatten().filter(|(_, rank)| *rank < self.array().len());
         let mut probes: Vec<Probe> = ranks.map(|(number, rank)| Probe { number, rank, start: u32::MAX }).collect();
-        self.look(&mut probes);
+        self.look(&mut asked, &mut probes, WINDOW);
         let mut longest = vec![0; patterns.len()];
         for probe in probes {
             longest[probe.number] = common(self.window(probe.start), patterns[probe.number]).max(longest[probe.number]);
@@ -127,39 +148,38 @@ impl Segment {
     pub fn range_all(&self, patterns: &[&[u8]]) -> Vec<Range<usize>> {
         let is_searched = |pattern: &&[u8]| pattern.len() <= WINDOW && zero_in(pattern).is_none();
         let known: Vec<&[u8]> = patterns.iter().copied().filter(is_searched).collect();
-        let lowers = self.lower_all(&known);
-        let past = lowers.iter().zip(&known).map(|(lower, pattern)| {
-            let past = self.guided(lower.div_ceil(GUIDE_STRIDE), |key| key <= keys(pattern).1);
-            (past * GUIDE_STRIDE).min(self.array().len()).max(*lower)
-        });
-        let open = lowers.iter().zip(past).map(|(lower, past)| *lower..past).collect();
-        let ends = self.narrow(open, |number, window| window.starts_with(known[number]));
+        let mut asked = Asked::default();
+        let lowers = self.lower_all(&mut asked, &known);
+        let open = lowers.iter().map(|lower| Open::near(lower.div_ceil(GUIDE_STRIDE)..self.guide().len())).collect();
+        let past = self.guided_all(&mut asked, open, |number, key| key <= keys(known[number]).1);
+        let open = lowers.iter().zip(past).zip(&known).map(|((lower, past), pattern)| self.last_bounds(*lower, past, pattern)).collect();
+        let ends = self.narrow(&mut asked, open, |number, window| window.starts_with(known[number]));
         let mut found = lowers.into_iter().zip(ends).map(|(lower, end)| lower..end);
         patterns.iter().map(|pattern| if is_searched(pattern) { found.next().unwrap_or(0..0) } else { 0..0 }).collect()
     }
 
     /// [`Segment::lower`] of each pattern.
-    fn lower_all(&self, patterns: &[&[u8]]) -> Vec<usize> {
-        let guide = self.guide();
+    fn lower_all(&self, asked: &mut Asked, patterns: &[&[u8]]) -> Vec<usize> {
         let least: Vec<u64> = patterns.iter().map(|pattern| keys(pattern).0).collect();
-        let want = |probes: &mut [Probe]| self.want(Section::Guide, probes.iter().map(|probe| KEY_BYTES * probe.rank), KEY_BYTES);
-        let is_below = |probe: &Probe| guide.get(probe.rank).is_some_and(|bytes| u64::from_le_bytes(*bytes) < least[probe.number]);
-        let below = partition_all(vec![0..guide.len(); patterns.len()], want, is_below);
-        let open = below.into_iter().zip(&least).map(|(below, least)| self.between(below, self.guided(below, |key| key <= *least)));
-        self.narrow(open.collect(), |number, window| window < patterns[number])
+        let last = self.guide().len();
+        let below = self.guided_all(asked, vec![Open::all(0..last); patterns.len()], |number, key| key < least[number]);
+        let near = below.iter().map(|below| Open::near(*below..last)).collect();
+        let past = self.guided_all(asked, near, |number, key| key <= least[number]);
+        let open = below.into_iter().zip(past).map(|(below, past)| Open::all(self.between(below, past))).collect();
+        self.narrow(asked, open, |number, window| window < patterns[number])
     }
 
     /// The first of each range of ranks whose window is not before the pattern of that number.
-    fn narrow(&self, open: Vec<Range<usize>>, is_before: impl Fn(usize, &[u8]) -> bool) -> Vec<usize> {
-        partition_all(open, |probes| self.look(probes), |probe| is_before(probe.number, self.window(probe.start)))
+    fn narrow(&self, asked: &mut Asked, open: Vec<Open>, is_before: impl Fn(usize, &[u8]) -> bool) -> Vec<usize> {
+        partition_all(open, |probes| self.look(asked, probes, COMPARED), |probe| is_before(probe.number, self.window(probe.start)))
     }
 
-    /// Finds what entries stand at the ranks of these probes: all that is read for it and then of the text is asked for at once.
-    fn look(&self, probes: &mut [Probe]) {
-        self.want(Section::Array, probes.iter().map(|probe| 4 * probe.rank), 4);
+    /// Finds what entries stand at the ranks of these probes: all that is read for it, and then so many bytes of each window, is asked for at once.
+    fn look(&self, asked: &mut Asked, probes: &mut [Probe], bytes: usize) {
+        self.want(asked, Section::Array, probes.iter().map(|probe| 4 * probe.rank), 4);
         let array = self.array();
         probes.iter_mut().for_each(|probe| probe.start = array.get(probe.rank).unwrap_or(u32::MAX));
-        self.want(Section::Text, probes.iter().map(|probe| as_index(probe.start)), WINDOW);
+        self.want(asked, Section::Text, probes.iter().map(|probe| as_index(probe.start)), bytes);
     }
 }
 
@@ -172,36 +192,65 @@ struct Probe {
     start: u32,
 }
 
-/// [`partition`] of many ranges, step by step in all of them; `look` is told what will be looked at in a step.
-fn partition_all(mut open: Vec<Range<usize>>, look: impl Fn(&mut [Probe]), is_before: impl Fn(&Probe) -> bool) -> Vec<usize> {
-    let mut probes = Vec::with_capacity(open.len());
-    loop {
-        let middles = open.iter().enumerate().filter(|(_, ranks)| !ranks.is_empty());
-        probes.clear();
-        probes.extend(middles.map(|(number, ranks)| Probe { number, rank: ranks.start + ranks.len() / 2, start: u32::MAX }));
-        if probes.is_empty() {
-            return open.into_iter().map(|ranks| ranks.start).collect();
-        }
-        look(&mut probes);
-        for probe in &probes {
-            let ranks = &mut open[probe.number];
-            *ranks = if is_before(probe) { probe.rank + 1..ranks.end } else { ranks.start..probe.rank };
+/// Ranks of which a first part is before something, and what is known of where that ends: it is their start, their end or between.
+#[derive(Debug, Clone)]
+struct Open {
+    ranks: Range<usize>,
+    /// How far to look ahead of the start; not at all, but at the middle, if zero.
+    step: usize,
+}
+
+impl Open {
+    /// Anywhere.
+    const fn all(ranks: Range<usize>) -> Self {
+        Self { ranks, step: 0 }
+    }
+
+    /// Near the start, as it is likely.
+    const fn near(ranks: Range<usize>) -> Self {
+        Self { ranks, step: 1 }
+    }
+
+    /// The rank to look at next; none where all is known.
+    fn next(&self) -> Option<usize> {
+        let middle = self.ranks.len() / 2;
+        let ahead = self.step.checked_sub(1).map_or(middle, |ahead| ahead.min(middle));
+        (!self.ranks.is_empty()).then_some(self.ranks.start + ahead)
+    }
+
+    /// Whether that rank is before it.
+    fn told(&mut self, rank: usize, is_before: bool) {
+        if is_before {
+            self.ranks.start = rank + 1;
+            self.step = self.step.saturating_mul(2);
+        } else {
+            (self.ranks.end, self.step) = (rank, 0);
         }
     }
 }
 
-/// First of `ranks` of which `is_before` does not hold; it holds of a first part of them.
-fn partition(ranks: Range<usize>, is_before: impl Fn(usize) -> bool) -> usize {
-    let Range { mut start, mut end } = ranks;
-    while start < end {
-        let middle = start + (end - start) / 2;
-        if is_before(middle) {
-            start = middle + 1;
-        } else {
-            end = middle;
+/// [`partition`] of many ranges, step by step in all of them; `look` is told what will be looked at in a step.
+fn partition_all(mut open: Vec<Open>, mut look: impl FnMut(&mut [Probe]), is_before: impl Fn(&Probe) -> bool) -> Vec<usize> {
+    let mut probes = Vec::with_capacity(open.len());
+    loop {
+        probes.clear();
+        probes.extend(open.iter().enumerate().filter_map(|(number, open)| Some(Probe { number, rank: open.next()?, start: u32::MAX })));
+        if probes.is_empty() {
+            return open.into_iter().map(|open| open.ranks.start).collect();
+        }
+        look(&mut probes);
+        for probe in &probes {
+            open[probe.number].told(probe.rank, is_before(probe));
         }
     }
-    start
+}
+
+/// First of a range of which `is_before` does not hold; it holds of a first part of it.
+fn partition(mut open: Open, is_before: impl Fn(usize) -> bool) -> usize {
+    while let Some(rank) = open.next() {
+        open.told(rank, is_before(rank));
+    }
+    open.ranks.start
 }
 
 #[cfg(test)]
@@ -226,6 +275,51 @@ mod tests {
             at += document.len();
         }
         count
+    }
+
+    /// The ranks of `pattern` and its longest match, by looking at every window.
+    fn by_all_windows(windows: &[&[u8]], pattern: &[u8]) -> (usize, Range<usize>, usize) {
+        let first = windows.partition_point(|window| *window < pattern);
+        let many = windows[first..].iter().take_while(|window| window.starts_with(pattern)).count();
+        (first, first..first + many, windows.iter().map(|window| common(window, pattern)).max().unwrap_or(0))
+    }
+
+    #[test]
+    fn searches_in_step_find_what_every_window_shows_in_texts_of_few_words() {
+        let (mut before, mut fibonacci) = ("b ".to_owned(), "a ".to_owned());
+        while fibonacci.len() < 3_000 {
+            (before, fibonacci) = (fibonacci.clone(), fibonacci + &before);
+        }
+        let headers = |number: u32| format!("Subject: the same subject {}\0", number.wrapping_mul(2_654_435_761) >> 22);
+        let texts = [
+            fibonacci + "\0",
+            (0..700).map(headers).collect(),
+            "same ".repeat(1_500) + "\0",
+            "same\0".repeat(1_500),
+            format!("{}\0", "x".repeat(3_000)),
+            format!("{}{}z\0", "12345678".repeat(40), " 12345678".repeat(900)),
+        ];
+        for text in texts {
+            let root = text::text_root(text.as_bytes());
+            let source = Source { contributor: Address([1; 20]), block: 1, ordinal: 0, text_root: root, text: text.as_bytes() };
+            let segment = Segment::build(&[source], 0).unwrap();
+            let windows: Vec<&[u8]> = segment.array().iter().map(|start| searched(segment.window(start))).collect();
+            let mut patterns: Vec<Vec<u8>> = vec![Vec::new(), vec![0xff; 9], b"\x01".to_vec()];
+            for rank in (0..windows.len()).step_by(windows.len().div_ceil(25)).chain(windows.len().checked_sub(1)) {
+                for length in [1, 7, 8, 9, 16, 40, 255, 256] {
+                    let begun = &windows[rank][..windows[rank].len().min(length)];
+                    patterns.extend([&b""[..], b"\x01", b"~"].map(|tail| [&begun[..begun.len().min(WINDOW - tail.len())], tail].concat()));
+                }
+            }
+            let patterns: Vec<&[u8]> = patterns.iter().map(Vec::as_slice).collect();
+            let expected: Vec<_> = patterns.iter().map(|pattern| by_all_windows(&windows, pattern)).collect();
+            let all = segment.range_all(&patterns).into_iter().zip(segment.longest_all(&patterns));
+            for ((pattern, (first, ranks, longest)), got) in patterns.iter().zip(expected).zip(all) {
+                let pattern_text = String::from_utf8_lossy(pattern);
+                assert_eq!((segment.lower(pattern), segment.range(pattern)), (first, ranks.clone()), "{pattern_text}");
+                assert_eq!((got, segment.longest(pattern)), ((ranks, longest), longest), "{pattern_text}");
+            }
+        }
     }
 
     proptest! {

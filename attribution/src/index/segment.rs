@@ -15,7 +15,7 @@ use types::{
 use super::{
     array::Array,
     build::{self, BuildError, Entry, Source},
-    bytes::Bytes,
+    bytes::{Asked, Bytes},
     format::{ARRAY_STRIDE, Counts, FormatError, Header, PADDING, Section, SegmentId},
     leaf::{ArrayLeaf, DocumentRow, Leaf, Opened, SegmentLeaf, TextLeaf},
     minimum::RangeMinimum,
@@ -181,9 +181,9 @@ impl Segment {
     }
 
     /// Says that so many bytes at each of these places of a section will be read next.
-    pub(super) fn want(&self, section: Section, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
+    pub(super) fn want(&self, asked: &mut Asked, section: Section, places: impl Iterator<Item = usize> + Clone, bytes: usize) {
         let first = self.places.0[section as usize].start;
-        self.bytes.want(places.map(|place| first.saturating_add(place)), bytes);
+        self.bytes.want(asked, places.map(|place| first.saturating_add(place)), bytes);
     }
 
     fn section(&self, section: Section) -> &[u8] {
