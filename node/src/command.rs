@@ -25,6 +25,7 @@ pub mod claim;
 mod context;
 pub mod datanet;
 pub mod demo;
+pub mod doctor;
 pub mod epoch;
 pub mod gateway;
 pub mod index;
@@ -41,7 +42,7 @@ pub mod settle;
 pub mod stake;
 pub mod status;
 pub mod storage;
-mod talk;
+pub(crate) mod talk;
 pub mod train;
 pub mod wallet;
 
@@ -62,6 +63,7 @@ to ask
 to serve
   tributary model pull model.gguf                 checks a model file and keeps it
   tributary stake add \"20 OPEN\"                  binds the wallet to the node
+  tributary doctor                                whether machine, folder and chain let it serve and earn
   tributary run                                   joins the network; tributary status says what it serves
   tributary claim                                 takes what the answers earned
 
@@ -122,6 +124,7 @@ fn default_data_dir() -> PathBuf {
 #[expect(missing_docs, reason = "each command's arguments carry its words")]
 pub enum Command {
     Init(init::Args),
+    Doctor(doctor::Args),
     Run(run::Args),
     Ask(ask::Args),
     Gateway(gateway::Args),
@@ -239,6 +242,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Init(args) => init::run(&context, args),
+        Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Ask(args) => ask::run(&context, args).await,
         Command::Gateway(args) => gateway::run(&context, args).await,
