@@ -7,9 +7,10 @@
 use std::{collections::BTreeSet, process::Command};
 
 use node::doctor::{
-    Check, Finding, Level, examine,
+    Check, Finding, Level, date, examine,
     rehearse::{FAULTS, Host, Peer, rehearse},
 };
+use proptest::prelude::*;
 use serde_json::Value;
 
 /// With what an order begins.
@@ -154,4 +155,69 @@ async fn an_endpoint_that_hangs_and_a_configuration_that_is_not_read_leave_the_r
         }
     }
     peer.stop().await;
+}
+
+/// What one host says of one check.
+async fn said(host: &Host, check: Check) -> Finding {
+    host.configure().unwrap();
+    examine(&host.world).await.into_iter().find(|finding| finding.check == check).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_misspelt_key_is_told_with_its_line_and_the_one_that_was_meant() {
+    let peer = Peer::start().await.unwrap();
+    let mut host = Host::good(&peer).await.unwrap();
+    for (lines, place, fix) in [
+        ("answer_max = 4\n", "line 1: unknown", "write answers_max,"),
+        ("\nblk = \"127.0.0.1:1\"\n", "line 2: unknown", "write bulk,"),
+        ("weather = \"fine\"\n", "line 1: unknown", "correct that line"),
+    ] {
+        lines.clone_into(&mut host.lines);
+        let finding = said(&host, Check::ConfigFile).await;
+        assert!(finding.said.contains(place) && finding.fix.as_deref().unwrap().starts_with(fix), "{finding:?}");
+    }
+    peer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_slower_than_it_may_be_is_told_and_keeps_nothing_of_the_look() {
+    let peer = Peer::start().await.unwrap();
+    let mut host = Host::good(&peer).await.unwrap();
+    host.world.patience.sync = std::time::Duration::ZERO;
+    let finding = said(&host, Check::DiskWrite).await;
+    assert_eq!(finding.level, Level::Warn, "{finding:?}");
+    let left = std::fs::read_dir(host.data().path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with("doctor")).count(), 0);
+    peer.stop().await;
+}
+
+#[test]
+fn the_date_of_the_standard_is_read_and_written() {
+    assert_eq!(date::read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+    assert_eq!(date::written(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+    assert_eq!((date::written(0).as_str(), date::read(&date::written(951_782_400))), ("Thu, 01 Jan 1970 00:00:00 GMT", Some(951_782_400)));
+    assert_eq!(date::read("Thu, 29 Feb 2024 00:00:60 GMT"), date::read("Thu, 29 Feb 2024 00:00:59 GMT"));
+    let no_dates = [
+        "",
+        "Sun, ",
+        "Sun, 31 Feb 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 24:00:00 GMT",
+        "Sun, 06 Nov 1969 08:49:37 GMT",
+        "Sun, 0\u{e9} Nov",
+    ];
+    for text in no_dates {
+        assert_eq!(date::read(text), None, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_date_that_is_written_is_read_as_the_same(seconds in 0_u64..253_402_300_800) {
+        prop_assert_eq!(date::read(&date::written(seconds)), Some(seconds));
+    }
+
+    #[test]
+    fn no_text_stops_the_reader_of_dates(text in ".{0,40}") {
+        let _ = date::read(&text);
+    }
 }
