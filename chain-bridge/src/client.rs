@@ -69,6 +69,12 @@ impl ChainClient {
         Ok(Self { rpc, deployment: Arc::new(deployment), sender, head: Certainty::Pending })
     }
 
+    /// A client that only reads, of a deployment whose code nobody has compared: for whoever compares it apart and says what differs, as an operator's
+    /// look at what is wrong does.
+    pub fn unverified(rpc: Rpc, deployment: Deployment) -> Self {
+        Self { rpc, deployment: Arc::new(deployment), sender: None, head: Certainty::Pending }
+    }
+
     /// The same client, reading contracts and balances by the latest, the safe or the finalized block. Sending is the same. Where a contract did not
     /// stand yet at that block, reading it is [`ChainError::NoCode`].
     #[must_use]

@@ -26,6 +26,7 @@ mod context;
 pub mod datanet;
 pub mod demo;
 pub mod drain;
+pub mod doctor;
 pub mod epoch;
 pub mod gateway;
 pub mod index;
@@ -42,7 +43,7 @@ pub mod settle;
 pub mod stake;
 pub mod status;
 pub mod storage;
-mod talk;
+pub(crate) mod talk;
 pub mod train;
 pub mod wallet;
 
@@ -63,6 +64,7 @@ to ask
 to serve
   tributary model pull model.gguf                 checks a model file and keeps it
   tributary stake add \"20 OPEN\"                  binds the wallet to the node
+  tributary doctor                                whether machine, folder and chain let it serve and earn
   tributary run                                   joins the network; tributary status says what it serves
   tributary drain                                 stops it: answers under way are finished first
   tributary claim                                 takes what the answers earned
@@ -124,6 +126,7 @@ fn default_data_dir() -> PathBuf {
 #[expect(missing_docs, reason = "each command's arguments carry its words")]
 pub enum Command {
     Init(init::Args),
+    Doctor(doctor::Args),
     Run(run::Args),
     Drain(drain::Args),
     Ask(ask::Args),
@@ -242,6 +245,7 @@ async fn execute(cli: Cli, output: Output) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Init(args) => init::run(&context, args),
+        Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Drain(args) => drain::run(&context, args).await,
         Command::Ask(args) => ask::run(&context, args).await,

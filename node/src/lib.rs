@@ -16,6 +16,7 @@ pub mod credit;
 pub mod data;
 pub mod datanet;
 pub mod demo;
+pub mod doctor;
 pub mod evidence;
 pub mod explain;
 pub mod facts;

@@ -52,6 +52,11 @@ impl Context {
         &self.registry
     }
 
+    /// The same, with the wallet's password in another file.
+    pub(crate) fn with_password_file(&self, path: PathBuf) -> Self {
+        Self { password_file: Some(path), ..self.clone() }
+    }
+
     /// The endpoint named on the command line or by the environment, if one was.
     pub fn rpc(&self) -> Option<&str> {
         self.rpc.as_deref()
@@ -107,7 +112,8 @@ impl Context {
         Ok(password)
     }
 
-    fn given_password(&self) -> anyhow::Result<Option<zeroize::Zeroizing<String>>> {
+    /// The password from the file named or the environment; nothing if neither is.
+    pub(crate) fn given_password(&self) -> anyhow::Result<Option<zeroize::Zeroizing<String>>> {
         let text = if let Some(path) = &self.password_file {
             zeroize::Zeroizing::new(read_text(path, KEY_FILE_MAX).with_context(|| format!("{}: cannot be read", path.display()))?)
         } else if let Ok(password) = std::env::var("TRIBUTARY_PASSWORD") {

@@ -27,7 +27,7 @@ pub(super) fn joining(context: &Context, bootstrap: Vec<String>) -> anyhow::Resu
 }
 
 /// Asks `node` at `addr` under the key of `seed` and waits at most `patience` for its answer.
-pub(super) async fn ask_node(
+pub(crate) async fn ask_node(
     addr: SocketAddr,
     node: NodeId,
     seed: &NodeSeed,
