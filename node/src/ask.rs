@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use attribution::bundle::Bundle;
 use futures::future::{self, BoxFuture, FutureExt as _};
 use inference::proto::{
-    draft::Draft,
+    draft::{Cause, Draft},
     message::{Told, Turn},
     spending::Caps,
 };
@@ -161,8 +161,8 @@ pub enum Event<'a> {
     Waiting(&'a Candidate, &'a str),
     /// Its connection broke behind so many tokens of the attempt, for that reason: the answer is taken up from there.
     TakingUp(&'a Candidate, usize, &'a str),
-    /// A node was given up.
-    Abandoned(&'a Abandoned),
+    /// A node was given up, for that cause.
+    Abandoned(&'a Abandoned, Cause),
 }
 
 /// Who is told while an answer streams.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use simulations::scenario::{
     attribution, audits, checks,
     durability::{self, churn},
+    routing,
     sampling::{self, Question, Until},
 };
 
@@ -32,6 +33,44 @@ enum Scenario {
     Checks(Checks),
     /// What do attacks on paid attribution gain, and whom do they harm, before and after each defence?
     Attribution(Attribution),
+    /// Does who wants it cheap get the cheapest node and who wants it quick the quickest, among liars and the dying?
+    Routing(Routing),
+}
+
+#[derive(Debug, Args)]
+struct Routing {
+    /// Nodes.
+    #[arg(long, default_value_t = 100)]
+    nodes: u32,
+    /// Questions, one a second.
+    #[arg(long, default_value_t = 10_000)]
+    questions: u32,
+    /// Fixes everything.
+    #[arg(long)]
+    seed: u64,
+    /// Print the figures as `cargo xtask bench` reads them, one a line.
+    #[arg(long, conflicts_with = "json")]
+    rows: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Routing {
+    fn run(&self) -> Result<(), String> {
+        let Self { nodes, questions, seed, .. } = *self;
+        let report = routing::run(&routing::Question { nodes, questions, seed })?;
+        let said = |error: serde_json::Error| error.to_string();
+        if self.rows {
+            for row in report.rows() {
+                println!("{}", serde_json::to_string(&row).map_err(said)?);
+            }
+            return Ok(());
+        }
+        let json = || serde_json::to_string_pretty(&report).map_err(said);
+        println!("{}", if self.json { json()? } else { report.to_string().trim_end().to_owned() });
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +362,7 @@ fn main() -> ExitCode {
         Scenario::Audits(audits) => audits.run(),
         Scenario::Checks(checks) => checks.run(),
         Scenario::Attribution(attribution) => attribution.run(),
+        Scenario::Routing(routing) => routing.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,4 +4,5 @@ pub mod attribution;
 pub mod audits;
 pub mod checks;
 pub mod durability;
+pub mod routing;
 pub mod sampling;

@@ -112,14 +112,14 @@ async fn a_key_is_paid_once(cluster: &Cluster) -> PathBuf {
     )
     .await;
     // A question that failed may be asked again under its key, and fails again in words.
-    let failing = ["--idempotency-key", "dear", "--rate-in", "5"];
+    let failing = ["--idempotency-key", "dear", "--max-fee", "5"];
     for _ in 0..2 {
         let command = [&["ask", "--with", "tiny"], &failing[..], &[QUESTION]].concat();
         let outcome = cluster.outcome(cluster.person("client"), &command).await;
         let notice = &outcome.json["notice"];
         assert_eq!((&notice["charged_wei"], &notice["promised_wei"], &notice["is_answered"]), (&"0".into(), &"0".into(), &false.into()));
-        assert_eq!((&notice["failed"][0]["cause"], &notice["failed"][0]["is_signed"]), (&"unfit".into(), &false.into()), "{outcome}");
-        assert!(outcome.refusal().contains("input rate"));
+        assert_eq!((&notice["failed"][0]["cause"], &notice["failed"][0]["is_signed"]), (&"unpaid".into(), &false.into()), "{outcome}");
+        assert!(outcome.refusal().contains("spending limit"));
     }
     let listed = cluster.run(cluster.person("client"), &["receipt", "failures"]).await;
     assert!(listed.as_array().is_some_and(|all| !all.is_empty() && all[0]["failed"][0]["words"].is_string()), "{listed}");

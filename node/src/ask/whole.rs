@@ -203,7 +203,7 @@ impl Asker {
             (progress.keep)(&progress.draft)?;
             tracing::warn!(node = %candidate.node, %reason, "trying another node");
             let abandoned = Abandoned { node: candidate.node, tokens: progress.draft.tokens().len() - had, reason, gap_ms: None };
-            progress.listener.hear(Event::Abandoned(&abandoned));
+            progress.listener.hear(Event::Abandoned(&abandoned, cause));
             progress.abandoned.push(abandoned);
             if cause == Cause::Empty {
                 // The model ends here at every node: what came before is the whole answer.

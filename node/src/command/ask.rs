@@ -4,6 +4,7 @@ mod choosing;
 mod printed;
 mod providers;
 pub(super) mod repeat;
+mod routing;
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +45,11 @@ use self::{
 };
 pub use self::{
     printed::{Source, check_label, sources},
-    providers::{candidates, fits, known},
+    providers::fits,
+};
+pub(crate) use self::{
+    providers::{NoneFits, candidates, known},
+    routing::{Experience, Routing, Wanted},
 };
 use super::{Context, wallet::session};
 use crate::{
@@ -102,6 +107,8 @@ pub struct Args {
     rate_out: Amount,
     #[command(flatten)]
     choosing: Choosing,
+    #[command(flatten)]
+    routing: Routing,
     /// Numeric rules to answer under: exact, which any checker computes to the bit, or fast, whose answers are held to fingerprints of activations alone.
     #[arg(long, value_enum, value_name = "PROFILE", default_value_t)]
     profile: Computed,
@@ -177,7 +184,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         None => purse.next_nonce()?,
     };
     let question = question(&args, options, manifest, nonce, means.max_fee(&args))?;
-    let candidates = candidates(&overlay, &state, &question.manifest, question.profile, args.tokens, means.payer).await?;
+    let wanted = Wanted { profile: question.profile, tokens: args.tokens, client: means.payer };
+    let preference = args.routing.preference(question.rates_max);
+    let candidates = candidates(&overlay, &state, &question.manifest, wanted, &preference, &Experience::new(nonce)).await?;
     reckon(&purse, &chain, &domains).await?;
     let asker = Asker {
         payer: means.payer,
@@ -204,7 +213,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Event::TakingUp(candidate, tokens, why) if !is_json => {
             say(&format!("\n[{}: {}; taking the answer up behind {tokens} tokens]", candidate.node, words::line(why)))
         }
-        Event::Abandoned(abandoned) if !is_json => {
+        Event::Abandoned(abandoned, _) if !is_json => {
             say(&format!("\n[{} is gone ({}); continuing elsewhere]", abandoned.node, words::line(&abandoned.reason)))
         }
         _ => {}

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use types::amount::Amount;
 
 use self::{local::Local, network::Network};
-use super::Context;
+use super::{Context, ask::Routing};
 use crate::{
     api::{
         Gateway,
@@ -103,6 +103,8 @@ pub(super) struct Serve {
     /// Most wei per 1,000 output tokens.
     #[arg(long, default_value = "0.02 OPEN")]
     rate_out: Amount,
+    #[command(flatten)]
+    routing: Routing,
     /// Numeric rules that answers are asked for under: exact, or fast, whose answers are held to fingerprints of activations alone. Nodes of the other one are not
     /// asked, and what they alone serve is not listed.
     #[arg(long, value_enum, value_name = "PROFILE", default_value_t)]

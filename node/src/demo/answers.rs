@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use attribution::bundle::Bundle;
-use inference::proto::{message::Turn, spending::Caps};
+use inference::proto::{message::Turn, router::Preference, spending::Caps};
 use p2p::{
     client::{Client, Limits},
     identity::NodeSeed,
@@ -20,7 +20,7 @@ use types::{
 use super::{CHAIN_WAIT, Demo, LOOK, set, show::marked};
 use crate::{
     ask::{Answered, Asker, Candidate, Event, Question},
-    command::ask::{candidates, check_label, resolve, sources},
+    command::ask::{Experience, Wanted, candidates, check_label, resolve, sources},
     data::write_atomic,
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
@@ -121,7 +121,8 @@ impl Demo {
 
     async fn found(&self, desk: &Desk, prepared: &Prepared) -> anyhow::Result<Vec<Candidate>> {
         let question = question(desk, prepared)?;
-        candidates(&desk.overlay, &desk.state, &question.manifest, question.profile, TOKENS, desk.asker.payer).await
+        let wanted = Wanted { profile: question.profile, tokens: TOKENS, client: desk.asker.payer };
+        candidates(&desk.overlay, &desk.state, &question.manifest, wanted, &Preference::default(), &Experience::new(question.nonce)).await
     }
 
     async fn ask(&self, desk: &Desk, prepared: &Prepared, found: &[Candidate]) -> anyhow::Result<Asked> {

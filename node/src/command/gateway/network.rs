@@ -4,6 +4,7 @@
 //! what was promised stays counted until the node has said what it charges, which is asked of it at once and then every [`RECALL`].
 
 mod asking;
+mod noting;
 mod passing;
 mod telling;
 
@@ -39,7 +40,12 @@ use crate::{
         source::{Answers, Ask, EVENTS_MAX, Embedded, Event, Extra, Listed},
     },
     chain::{Chained, Snapshots},
-    command::{Context, adapter::parse_version, ask::fits, wallet::session},
+    command::{
+        Context,
+        adapter::parse_version,
+        ask::{Experience, fits},
+        wallet::session,
+    },
     config::Spending,
 };
 
@@ -75,6 +81,8 @@ struct Inner {
     /// Adapters under names of an admin's.
     loaded: Mutex<BTreeMap<String, AssetVersion>>,
     names: Mutex<Option<Names>>,
+    /// What it saw of the nodes it asked.
+    experience: Experience,
     /// An answer was left: its node is asked what it charges.
     left: Notify,
     stop: CancellationToken,
@@ -140,6 +148,7 @@ impl Network {
             sockets: Mutex::default(),
             loaded: Mutex::default(),
             names: Mutex::default(),
+            experience: Experience::new(0),
             left: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -17,6 +17,7 @@ use types::{amount::Amount, manifest::Manifest, merkle::keccak, quote::Class, te
 
 use super::{
     Inner, Prepared, locked,
+    noting::Noting,
     passing::Passing,
     telling::{Given, NoNode, NotTold, again, empty, failed, finished},
 };
@@ -26,7 +27,7 @@ use crate::{
         source::{Ask, Choosing, Event, Finished, Message, Role},
     },
     ask::{Asker, Listener as _, Question},
-    command::ask::{LANE_BLOCKS, MAX_FEE, candidates, known, reckon, repeat::Once},
+    command::ask::{LANE_BLOCKS, MAX_FEE, NoneFits, Wanted, candidates, known, reckon, repeat::Once},
     config::{Computed, Spending},
     purse::{LaneTerms, Purse},
     service::settlement::loopback_any,
@@ -117,9 +118,12 @@ impl Inner {
     ) -> anyhow::Result<Finished> {
         let means = self.means().await?;
         let (state, tokens_max, profile) = (&prepared.state, prepared.ask.tokens_max, self.serve.profile.profile());
-        let mut found = known(&self.overlay, state, &manifest, profile, tokens_max, self.payer).await?;
+        let wanted = Wanted { profile, tokens: tokens_max, client: self.payer };
+        let preference = self.serve.routing.preference((self.serve.rate_in, self.serve.rate_out));
+        let mut found = known(&self.overlay, state, &manifest, wanted, &preference, &self.experience).await?;
         if found.is_empty() {
-            found = candidates(&self.overlay, state, &manifest, profile, tokens_max, self.payer).await.map_err(|_| NoNode)?;
+            let waited = candidates(&self.overlay, state, &manifest, wanted, &preference, &self.experience).await;
+            found = waited.map_err(|error| if error.is::<NoneFits>() { error } else { NoNode.into() })?;
         }
         let asker = self.asker(&means, found.first().context(NoNode)?.addr)?;
         let nonce = match &begun {
@@ -148,7 +152,9 @@ impl Inner {
         let mut passing = Passing::new(to, Stops::new(&question.options.stop).push(draft.bytes()).bytes);
         passing.ready().await;
         let mut keep = |draft: &Draft| once.map_or(Ok(()), |once| once.keep(&question.manifest, draft));
-        let answered = asker.go_on(&question, draft, &recalled, &found, &mut keep, &mut passing).await;
+        let mut noting = Noting::new(&self.experience, &mut passing);
+        let answered = asker.go_on(&question, draft, &recalled, &found, &mut keep, &mut noting).await;
+        noting.ended(answered.is_ok());
         passing.ready().await;
         let (finished, text) = match answered {
             Ok(answered) => (finished(&answered)?, answered.text),

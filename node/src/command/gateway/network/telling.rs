@@ -14,7 +14,7 @@ use crate::{
         source::{Attributed, Event, Finished, Reason, Settled, Signed, Usage},
     },
     ask::{Answered, Unanswered},
-    command::ask::sources,
+    command::ask::{NoneFits, sources},
     notice::{Failed, Notice},
     words,
 };
@@ -96,6 +96,8 @@ pub(super) fn failed(error: &anyhow::Error) -> Refusal {
     let is = |found: bool, refusal: Refusal| found.then_some(refusal);
     let cause = |kind, code| Refusal::new(kind, code, said.clone());
     let known = is(error.is::<NoNode>(), cause(Kind::Busy, "no_node").after(NO_NODE_RETRY))
+        // Prices and nodes come and go: what the operator allows may be offered in a moment.
+        .or_else(|| is(error.is::<NoneFits>(), cause(Kind::Busy, "no_node").after(NO_NODE_RETRY)))
         .or_else(|| is(error.downcast_ref::<Refused>().is_some(), cause(Kind::Limited, "insufficient_quota").last()))
         .or_else(|| is(error.is::<NotTold>(), cause(Kind::Failed, "logprobs_not_kept").last()))
         .or_else(|| is(matches!(error.downcast_ref(), Some(OnceError::Differs(_))), cause(Kind::Differs, "idempotency_key_reused")))
