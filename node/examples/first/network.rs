@@ -19,11 +19,11 @@ use chain_bridge::{
 use inference::{
     Sampling,
     engine::{EngineHandle, Start, Step},
-    proto::{message::Turn, spending::Caps},
+    proto::{message::Turn, router::Preference, spending::Caps},
 };
 use node::{
     ask::{Asker, Candidate, Event, Question},
-    command::ask::{candidates, resolve},
+    command::ask::{Experience, Wanted, candidates, resolve},
     demo::{
         set,
         stage::{Party, Stage},
@@ -97,7 +97,8 @@ pub(crate) async fn measure(engine: &EngineHandle, arguments: &Arguments) -> Res
     let manifest = state.manifest(resolve(&state, BASE)?)?;
     let overlay = context.light_overlay(&context.config()?).await?;
     let account = context.account()?;
-    let found = candidates(&overlay, &state, &manifest, Profile::Exact, TOKENS, account.address()).await?;
+    let wanted = Wanted { profile: Profile::Exact, tokens: TOKENS, client: account.address() };
+    let found = candidates(&overlay, &state, &manifest, wanted, &Preference::default(), &Experience::new(0)).await?;
     let now = chain.head().await?.block.number;
     let asker = Asker {
         payer: account.address(),

@@ -45,11 +45,12 @@ use self::{
 };
 pub use self::{
     printed::{Source, check_label, sources},
-    providers::fits,
+    providers::{candidates, fits},
+    routing::{Experience, Wanted},
 };
 pub(crate) use self::{
-    providers::{NoneFits, candidates, known},
-    routing::{Experience, Routing, Wanted},
+    providers::{NoneFits, known},
+    routing::Routing,
 };
 use super::{Context, wallet::session};
 use crate::{

@@ -32,8 +32,11 @@ const ADS_SETTLE: Duration = Duration::from_millis(300);
 #[error("no node that offers this may be asked: {0}; raise --rate-in (input rate) or --rate-out, lower --min-stake, or leave --region out")]
 pub(crate) struct NoneFits(Tally);
 
-/// The nodes that [`known`] names, once there is one.
-pub(crate) async fn candidates(
+/// The nodes that may be asked, in the order to ask them, once there is one.
+///
+/// # Errors
+/// If nobody offers the manifest in time, or nobody within the client's bounds.
+pub async fn candidates(
     overlay: &OverlayHandle,
     state: &State,
     manifest: &Manifest,

@@ -64,18 +64,18 @@ impl Routing {
 
 /// What is asked for, as far as it decides whom to ask.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// Numeric rules.
-    pub(crate) profile: Profile,
+    pub profile: Profile,
     /// Most output tokens.
-    pub(crate) tokens: u32,
+    pub tokens: u32,
     /// Who asks.
-    pub(crate) client: Address,
+    pub client: Address,
 }
 
 /// What this process saw of nodes, on its own clock: a gateway lives long and learns, a command asks once and goes by the nodes' words.
 #[derive(Debug)]
-pub(crate) struct Experience {
+pub struct Experience {
     memory: Mutex<Memory>,
     since: Instant,
     /// The number of the next choice.
@@ -84,7 +84,7 @@ pub(crate) struct Experience {
 
 impl Experience {
     /// None yet; choices are counted from `first`.
-    pub(crate) fn new(first: u64) -> Self {
+    pub fn new(first: u64) -> Self {
         Self { memory: Mutex::default(), since: Instant::now(), next: AtomicU64::new(first) }
     }
 
