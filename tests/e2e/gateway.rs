@@ -1,6 +1,8 @@
 //! OpenAI's own client, unmodified, before a gateway over a real node: answers are paid and receipted as those of `tributary ask`.
 //!
-//! Takes about 40 s: a chain with its contracts, one node, two publications, and 98 cases with some 60 answers of the tiny model.
+//! At the end the node is drained. Takes about 40 s: a chain with its contracts, one node, two publications, and 98 cases with some 60 answers of the tiny model.
+
+mod drained;
 
 use std::time::Duration;
 
@@ -89,6 +91,7 @@ async fn openais_own_client_is_served_by_the_network() {
         assert!(!log.contains(secret.as_str()), "a key is in the log");
     }
     assert!(log.contains("key=\"ops\"") && log.contains("an adapter is offered"), "the log names who changed what is offered:\n{log}");
+    drained::a_node_that_is_drained_begins_nothing_and_waits_for_who_is_there(&cluster).await;
     drop(cluster.stop().await);
 }
 
