@@ -10,6 +10,7 @@
 //! | `churn` | how often and how deep do objects fall in months, at thousands of operators? | placement, repair, erasure |
 //! | `attribution` | what do attacks on paid attribution gain, and whom do they harm, before and after each defence? | index, near copies, attribution, split |
 //! | `checks` | does a checker get away with not looking, or with copying who did? | the round of checks, the draw, the digest of a trace |
+//! | `routing` | does who wants it cheap get the cheapest node and who wants it quick the quickest, among liars and the dying? | the router |
 //! | `audits` | is a lost hundredth noticed in a month, and a slow disk never a failed one? | audits |
 //!
 //! What is simulated is time, who runs, who hears whom, and how long bytes take; what stands on disks is real. A world has slow operators (ten to a hundred times
