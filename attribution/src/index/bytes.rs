@@ -10,6 +10,14 @@ pub(crate) use crate::disk::Asked;
 #[derive(Debug, Default)]
 pub(crate) struct Asked;
 
+#[cfg(not(feature = "disk"))]
+impl Asked {
+    #[expect(clippy::unused_self, reason = "what lies on a disk is asked")]
+    pub(crate) const fn is_cold(&self) -> bool {
+        false
+    }
+}
+
 /// The bytes of a segment.
 pub(crate) enum Bytes {
     /// Here.
