@@ -22,7 +22,7 @@ use super::{Finding, examine};
 /// Looks at a host that nothing is wrong with.
 const CLEAN_HOSTS: usize = 4;
 /// Hosts at once: most of a trial waits for others.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// What came of it.
 #[derive(Debug)]

@@ -153,25 +153,3 @@ fn remembered(data: &DataDir) -> Result<usize, String> {
         },
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_key_is_told_with_the_one_that_was_meant() {
-        let message = |text: &str| toml::from_str::<Config>(text).unwrap_err().message().to_owned();
-        assert_eq!(meant(&message("answer_max = 4")).as_deref(), Some("answers_max"));
-        assert_eq!(meant(&message("[keeping]\nroom_byte = 4")).as_deref(), Some("room_bytes"));
-        assert_eq!(meant(&message("weather = \"fine\"")), None);
-        assert_eq!(meant("expected an equals"), None);
-    }
-
-    #[test]
-    fn the_distance_of_words_is_what_a_pencil_says() {
-        let pairs = [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("rpc", "rpc", 0), ("bulk", "blk", 1), ("ab", "ba", 2)];
-        for (from, to, far) in pairs {
-            assert_eq!(distance(from, to), far, "{from} {to}");
-        }
-    }
-}

@@ -95,24 +95,3 @@ async fn gpu(world: &World) -> Gpu {
         Err(why) => Gpu::Failing(format!("{}: {why}", world.gpu_tool.display())),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_words_are_read() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units\nMax open files            1024                 524288               files\n";
-        assert_eq!(field(limits, "Max open files"), Some("1024"));
-        assert_eq!(field("MemTotal: 9 kB\nMemAvailable:   12 kB\n", "MemAvailable:"), Some("12"));
-        assert_eq!(flags("processor\t: 0\nflags\t\t: fpu avx2 fma\n"), Some(vec!["fpu", "avx2", "fma"]));
-        assert_eq!(flags("processor: 0\nFeatures: asimd\n"), None);
-    }
-
-    #[test]
-    fn a_write_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path()).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-}
