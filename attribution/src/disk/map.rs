@@ -201,7 +201,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..5 * PAGE_BYTES).map(|place| u8::try_from(place / PAGE_BYTES).unwrap() + 1).collect();
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
-        let map = |at_hand| Map::asked(&file, Asking { from_bytes: 0, at_hand }).unwrap();
+        let map = |at_hand| Map::asked(file.try_clone().unwrap(), Asking { from_bytes: 0, at_hand }).unwrap();
         // Where it lies tells nothing of how long it takes: what is there does.
         let (near, far) = (map(Duration::MAX), map(Duration::ZERO));
         assert_eq!([0, 2 * PAGE_BYTES, 5 * PAGE_BYTES, usize::MAX].map(|place| near.touch(place).0), [Some(1), Some(3), None, None]);

@@ -143,9 +143,12 @@ pub enum Gpu {
 pub struct Models {
     /// The model; nothing for a node that only stores.
     pub model: Option<Model>,
-    /// Adapters in the folder: the hash that each is named by, and why it is not that one.
-    pub adapters: Result<Vec<(BlobId, Result<(), String>)>, String>,
+    /// Adapters in the folder, or why it cannot be read.
+    pub adapters: Result<Vec<Held>, String>,
 }
+
+/// An adapter's hash, and why its folder is not that adapter.
+pub type Held = (BlobId, Result<(), String>);
 
 /// A model file.
 #[derive(Debug, Clone)]

@@ -18,7 +18,8 @@ const LEAVING_WAIT: Duration = Duration::from_secs(25);
 pub(super) async fn a_node_that_is_drained_begins_nothing_and_waits_for_who_is_there(cluster: &Cluster) {
     let node = &cluster.nodes[0];
     let status = cluster.run(node, &["status"]).await;
-    let root: Hash32 = status["manifests"][0].as_str().and_then(|root| root.parse().ok()).unwrap_or_else(|| panic!("no manifest: {status}"));
+    let root: Hash32 =
+        status["manifests"][0].as_str().and_then(|root| root.parse().ok()).unwrap_or_else(|| panic!("no manifest: {status}"));
     let quic = Client::bind(([127, 0, 0, 1], 0).into(), &NodeSeed::generate(), Limits::default()).expect("a socket");
     let addr = node.addresses.as_ref().expect("the node runs").clients;
     let connection = Arc::new(quic.connect(addr, Some(node.node)).await.expect("a connection"));
