@@ -8,7 +8,7 @@ pub(crate) use crate::disk::Asked;
 /// What one search of many texts has asked for: nothing, since all is in memory.
 #[cfg(not(feature = "disk"))]
 #[derive(Debug, Default)]
-pub(crate) struct Asked;
+pub(crate) struct Asked {}
 
 #[cfg(not(feature = "disk"))]
 impl Asked {
