@@ -143,9 +143,12 @@ pub enum Gpu {
 pub struct Models {
     /// The model; nothing for a node that only stores.
     pub model: Option<Model>,
-    /// Adapters in the folder: the hash that each is named by, and why it is not that one.
-    pub adapters: Result<Vec<(BlobId, Result<(), String>)>, String>,
+    /// Adapters in the folder.
+    pub adapters: Result<Vec<Adapter>, String>,
 }
+
+/// An adapter: the hash that it is named by, and why it is not that one.
+pub type Adapter = (BlobId, Result<(), String>);
 
 /// A model file.
 #[derive(Debug, Clone)]
