@@ -143,21 +143,12 @@ pub enum Gpu {
 pub struct Models {
     /// The model; nothing for a node that only stores.
     pub model: Option<Model>,
-<<<<<<< HEAD
-    /// Adapters in the folder, or why it cannot be read.
-    pub adapters: Result<Vec<Held>, String>,
-}
-
-/// An adapter's hash, and why its folder is not that adapter.
-pub type Held = (BlobId, Result<(), String>);
-=======
     /// Adapters in the folder.
     pub adapters: Result<Vec<Adapter>, String>,
 }
 
 /// An adapter: the hash that it is named by, and why it is not that one.
 pub type Adapter = (BlobId, Result<(), String>);
->>>>>>> 6a4cc7e0a72ab5a15da28bd4dcb6303bea6be7b4
 
 /// A model file.
 #[derive(Debug, Clone)]
