@@ -246,12 +246,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cheapest_answers_every_time_and_the_quickest_nineteen_times_of_twenty() {
+    fn the_cheapest_answers_every_time_and_the_quickest_all_but_what_is_explored() {
         for (nodes, seed) in [(10, 1), (100, 2)] {
             let report = run(&Question { nodes, questions: 1_000, seed }).unwrap();
             let [cheap, quick] = &report.got;
             assert_eq!((cheap.best, cheap.answered), (1_000, 1_000), "{report}");
-            assert!(quick.best >= 950 && quick.answered == 1_000, "{report}");
+            // What went for a measure is a twentieth by itself; beside it at most 2 % of answers were not by the best.
+            assert!(quick.best + quick.explored >= 980 && quick.answered == 1_000, "{report}");
         }
     }
 
