@@ -16,7 +16,7 @@ use super::{Asked, Memory, Middle, Mode, Preference, Provider, Score, Tally, fil
 /// Within so many percent of the best all are as good as the best: first-token times of one node scatter by more.
 pub const BAND_PERCENT: u128 = 10;
 /// Choices of 1,000 that ask whoever has no fresh measure.
-pub const EXPLORED_PERMILLE: u64 = 50;
+pub const EXPLORED_PERMILLE: u64 = 25;
 
 /// Why the first is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -148,9 +148,9 @@ fn a_queue_counts_as_so_many_prompts_and_the_shorter_of_two_is_taken_among_equal
     assert!((150..=250).contains(&taken), "{taken}");
 }
 
-/// 10,000 choices at 5 %: a standard deviation of 22; the bound is four of them.
+/// 10,000 choices at 2.5 %: a standard deviation of 16; the bound is four of them.
 #[test]
-fn one_choice_of_twenty_asks_whoever_has_no_fresh_measure_and_who_wants_it_cheap_explores_nothing() {
+fn one_choice_of_forty_asks_whoever_has_no_fresh_measure_and_who_wants_it_cheap_explores_nothing() {
     let all: Vec<Provider> = (1..=10).map(|node| said(node, Some(if node == 1 { 10 } else { 900 }))).collect();
     let mut memory = Memory::default();
     memory.on_first_token(NodeId([1; 32]), Duration::from_millis(10), Time(0));
@@ -159,7 +159,7 @@ fn one_choice_of_twenty_asks_whoever_has_no_fresh_measure_and_who_wants_it_cheap
         (0..10_000).map(route).filter(|route| route.why == Some(Why::Explored)).collect::<Vec<_>>()
     };
     let some = explored(&memory, Mode::Fast, Time(0));
-    assert!((412..=588).contains(&some.len()), "{}", some.len());
+    assert!((188..=312).contains(&some.len()), "{}", some.len());
     assert!((2..=10).all(|node| some.iter().any(|route| firsts(route)[0] == node)), "each is measured some day");
     assert!(
         some.iter().all(|route| firsts(route)[0] != 1 && firsts(route)[1] == 1),
