@@ -16,7 +16,7 @@ const DOMAINS: [&str; 5] = ["p2p", "storage", "inference", "attribution", "chain
 const SHELL_FEATURES: [&str; 7] = ["net", "disk", "kernels", "model", "engine", "cuda", "rpc"];
 /// Libraries that compute and do not act: hashes, signatures, ciphers, codes, compression, serialisation, words for errors, the parser of a command line. All a
 /// core may have without a feature; whatever is not here is taken for something that acts on the world.
-const PURE_LIBRARIES: [&str; 19] = [
+const PURE_LIBRARIES: [&str; 20] = [
     "blake3",
     "chacha20poly1305",
     "clap",
@@ -26,6 +26,7 @@ const PURE_LIBRARIES: [&str; 19] = [
     "k256",
     "postcard",
     "reed-solomon-erasure",
+    "secp256k1",
     "serde",
     "serde_json",
     "sha2",

@@ -96,7 +96,10 @@ const CAMPAIGNS: [Campaign; 10] = [
     Campaign {
         name: "properties",
         about: "what holds for the cases that the gate draws, the same ones each time, holds for others",
-        runs: Tests(&["--lib", "--test", "adapter", "--test", "disk", "--test", "properties", "--test", "span_reference"], ""),
+        runs: Tests(
+            &["--lib", "--test", "adapter", "--test", "disk", "--test", "doctor", "--test", "properties", "--test", "span_reference"],
+            "",
+        ),
         cases: ("TRIBUTARY_PROPERTY_ROUNDS", "20"),
         is_repeated: true,
     },

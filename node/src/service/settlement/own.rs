@@ -111,13 +111,13 @@ mod tests {
             reads
         };
         for _ in 0..5 {
-            for epoch in 1..=4 {
+            for epoch in 1..=8 {
                 ask(epoch, 10);
             }
         }
-        assert_eq!(ask(4, 10), 4);
-        assert_eq!(ask(4, 11), 5, "a reorganisation put it elsewhere");
-        assert_eq!(ask(1, 10), 6, "four are kept");
+        assert_eq!(ask(8, 10), 8);
+        assert_eq!(ask(8, 11), 9, "a reorganisation put it elsewhere");
+        assert_eq!(ask(1, 10), 10, "eight are kept");
         assert!(known.get_or_make((root(9), 1), || anyhow::bail!("the disk")).is_err());
     }
 }
