@@ -11,10 +11,7 @@ mod share;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -344,7 +341,7 @@ impl Node {
             waiting,
             offers: Arc::clone(&offers),
             books,
-            running: AtomicU32::new(0),
+            running: watch::Sender::new(0),
             node: seed.node_id(),
             site,
             keeping: Arc::clone(&keeping),
@@ -381,8 +378,8 @@ impl Node {
         let Self { tasks, fenced, .. } = self;
         tokio::select! {
             Ok(later) = fenced.wait_for(Option::is_some) => format!(
-                "another process with this node's key has started later (it counts {} starts): one key runs once, so this process has stopped; stop the \
-                 other one before you start this folder again",
+                "another process with this node's key has started later (start {} of it): one key runs once, so this one ends. Keep one of the two folders; if this \
+                 one is an older copy, its receipts are not all there",
                 later.unwrap_or_default()
             ),
             _ = tasks.join_next() => "a service of the node ended by itself: see the log (TRIBUTARY_LOG=info)".to_owned(),
@@ -396,7 +393,7 @@ impl Node {
 
     /// Answers under way.
     pub fn begun(&self) -> u32 {
-        self.front.running.load(Ordering::Relaxed)
+        *self.front.running.borrow()
     }
 
     /// What has come by now of `begun` answers.

@@ -7,7 +7,7 @@
 //!    `Balanced` spread what is as good as the best over two random choices of it, and now and then ask somebody nobody has measured.
 //!
 //! No clock, no socket, no randomness of its own: times are handed in, draws are hashes of the client and of its count of choices. A choice among n
-//! providers is one sort: 1,000 of them take under a millisecond, and an ad table holds no more than a few thousand.
+//! providers is one sort by keys made once, of at most as many as an ad table holds.
 //!
 //! Not here: adapters' places, free keys and values, a provider's own forecast. No ad says them yet.
 

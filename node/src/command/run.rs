@@ -42,16 +42,19 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         _ = terminate.recv() => None,
         why = node.failed() => Some(why),
     };
-    if fault.is_none() {
-        let begun = node.begun();
-        let drained = tokio::select! {
-            drained = node.drain() => drained,
-            _ = interrupt.recv() => node.drained(begun),
-            _ = terminate.recv() => node.drained(begun),
-        };
-        context.output.note(&drained.to_string());
-        drained.keep(&context.data)?;
+    if let Some(why) = fault {
+        node.stop().await;
+        anyhow::bail!(why);
     }
+    let begun = node.begun();
+    let drained = tokio::select! {
+        drained = node.drain() => drained,
+        _ = interrupt.recv() => node.drained(begun),
+        _ = terminate.recv() => node.drained(begun),
+    };
+    context.output.note(&drained.to_string());
+    // Before the folder is let go of, for who waits for that; a full disk does not keep the node from stopping in order.
+    let kept = drained.keep(&context.data);
     node.stop().await;
-    fault.map_or(Ok(()), |why| Err(anyhow::anyhow!(why)))
+    kept
 }

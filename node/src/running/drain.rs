@@ -1,13 +1,13 @@
 //! A node that leaves: no answer is begun, the network is told, those under way are finished.
 //!
-//! An answer of 4,096 tokens takes a minute and more; [`PATIENCE`] is what an operator waits who restarts a machine. What is not finished by then is
-//! broken off as if the node had died: the client has a receipt for what it vouched for and goes on elsewhere from the token that it has.
+//! [`PATIENCE`] and the stop behind it stay below the half minute that an operator waits who restarts a machine. What is not finished by then is broken off:
+//! the client has a receipt for what it vouched for and goes on elsewhere from the token that it has.
 
-use std::{fmt, sync::atomic::Ordering, time::Duration};
+use std::{fmt, time::Duration};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::timeout;
 
 use super::front::Front;
 use crate::{
@@ -17,8 +17,6 @@ use crate::{
 
 /// How long answers under way may take.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// How often they are counted.
-const LOOK: Duration = Duration::from_millis(100);
 /// Largest file read.
 const BYTES_MAX: u64 = 4 << 10;
 
@@ -75,21 +73,14 @@ impl fmt::Display for Drained {
 /// Waits for the answers under way, for [`PATIENCE`] at most.
 pub(super) async fn drain(front: &Front, begun: u32) -> Drained {
     front.leave();
-    let deadline = Instant::now() + PATIENCE;
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let all = async {
-        while front.running.load(Ordering::Relaxed) > 0 {
-            looks.tick().await;
-        }
-    };
+    let mut running = front.running.subscribe();
     // What is left is told of in what follows.
-    drop(timeout_at(deadline, all).await);
+    drop(timeout(PATIENCE, running.wait_for(|count| *count == 0)).await);
     drained(front, begun)
 }
 
 /// What has come of `begun` answers by now.
 pub(super) fn drained(front: &Front, begun: u32) -> Drained {
-    let broken_off = front.running.load(Ordering::Relaxed);
+    let broken_off = *front.running.borrow();
     Drained { pid: std::process::id(), finished: begun.saturating_sub(broken_off), broken_off }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -63,7 +63,8 @@ pub(super) struct Front {
     pub(super) waiting: watch::Receiver<Vec<String>>,
     pub(super) offers: Arc<RwLock<Offers>>,
     pub(super) books: Arc<Books>,
-    pub(super) running: AtomicU32,
+    /// Streams that talk of answers.
+    pub(super) running: watch::Sender<u32>,
     pub(super) node: NodeId,
     pub(super) site: AdSite,
     pub(super) keeping: Arc<Keeping>,
@@ -75,6 +76,22 @@ pub(super) struct Front {
 impl fmt::Debug for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("node", &self.node).field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// One of those that are counted, until it is dropped: also by a panic, which would else hold up every stop.
+struct Counted<'c>(&'c watch::Sender<u32>);
+
+impl<'c> Counted<'c> {
+    fn one(count: &'c watch::Sender<u32>) -> Self {
+        count.send_modify(|count| *count = count.saturating_add(1));
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -152,10 +169,8 @@ impl Front {
                     let refusal = Refusal::new(RefusalCode::NotServed, "this node only stores: ask another one");
                     return reply_with(stream, &FromNode::Refused(refusal)).await;
                 };
-                self.running.fetch_add(1, Ordering::Relaxed);
-                answering.serve(stream, frame).await;
-                self.running.fetch_sub(1, Ordering::Relaxed);
-                return;
+                let _counted = Counted::one(&self.running);
+                return answering.serve(stream, frame).await;
             }
         };
         let message = reply.unwrap_or_else(|error| FromNode::Refused(Refusal::new(RefusalCode::Internal, format!("{error:#}"))));
@@ -165,6 +180,7 @@ impl Front {
 
     async fn status(&self) -> anyhow::Result<FromNode> {
         let (receipts, posted) = self.books.counts()?;
+        let running = *self.running.borrow();
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         Ok(FromNode::Status(Status {
             node: self.node,
@@ -172,7 +188,7 @@ impl Front {
             uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             peers: count(self.overlay.peers().await?.len()),
             providers: count(self.overlay.ads().await?.len()),
-            running: self.running.load(Ordering::Relaxed),
+            running,
             manifests: self.offers.read().await.keys().copied().collect(),
             waiting: self.why_waiting(),
             receipts,
@@ -290,7 +306,7 @@ impl Front {
             profile: self.answering.as_ref().map(Answering::profile),
             rin: config.rate_in,
             rout: config.rate_out,
-            queue: u16::try_from(self.running.load(Ordering::Relaxed)).unwrap_or(u16::MAX),
+            queue: u16::try_from(*self.running.borrow()).unwrap_or(u16::MAX),
             ttft_ms,
             tokens_per_s,
             leaving: self.is_leaving.load(Ordering::Relaxed),
