@@ -28,6 +28,27 @@ pub(super) async fn a_client_finds_everything_through_any_node(cluster: &Cluster
     cluster.say("a newcomer who knows one node fetched both contributions");
 }
 
+/// Node 4's folder is copied, as from a backup, and both are started: the later one runs, the earlier one ends and its log says why.
+pub(super) async fn a_folder_that_was_copied_runs_once(cluster: &mut Cluster) {
+    const NUMBER: usize = 4;
+    cluster.stop_node(NUMBER).await;
+    let mut copy = cluster.copy(&cluster.nodes[NUMBER], "copy").await;
+    // One start ahead of the other.
+    copy.start(&cluster.tributary).await;
+    copy.stop().await;
+    cluster.start_node(NUMBER).await;
+    cluster.all_know_each_other().await;
+    copy.start(&cluster.tributary).await;
+    let ended = cluster.nodes[NUMBER].reap().await;
+    let log = cluster.nodes[NUMBER].log_text();
+    assert_eq!(ended.code(), Some(1), "{log}");
+    assert!(log.contains("a later incarnation of this node is running"), "{log}");
+    let others = cluster.nodes.len() as u64 - 1;
+    cluster.wait_status(&copy, 60, "knowing all the others", |status| status["providers"].as_u64() >= Some(others)).await;
+    cluster.nodes[NUMBER] = copy;
+    cluster.say("of a folder and its copy the one that was started last runs on; the other one ended");
+}
+
 /// A node of the same chain that nobody knows and that knows nobody.
 pub(super) async fn stranger(cluster: &Cluster) -> Party {
     let mut stranger = cluster.join("stranger", &[]).await;

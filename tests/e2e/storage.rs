@@ -21,6 +21,7 @@ async fn three_of_five_disks_give_a_contribution_back_and_two_do_not() {
     let contributed = contribute(&cluster).await;
     copies_are_refused_with_their_first_owner(&cluster, &contributed).await;
     discovery::a_client_finds_everything_through_any_node(&cluster).await;
+    discovery::a_folder_that_was_copied_runs_once(&mut cluster).await;
     interrupted::a_contribution_killed_twice_is_finished_by_the_same_command(&cluster).await;
     many::a_folder_enters_file_by_file_and_leaves_as_what_it_was(&cluster).await;
     two_may_be_gone_but_not_three(&mut cluster, &contributed).await;

@@ -207,6 +207,18 @@ impl Cluster {
         Party::make(&self.tributary, self.folder.path(), name, None, &options).await
     }
 
+    /// Somebody with a copy of a party's folder, whose node stands still: its keys, its wallet, and all it has kept.
+    ///
+    /// # Panics
+    /// If the folder cannot be copied.
+    pub async fn copy(&self, party: &Party, name: &str) -> Party {
+        assert!(!party.is_running(), "{} is running: its folder changes while it is copied", party.name);
+        let folder = self.folder.path().join(name);
+        let copied = Command::new("cp").arg("-a").args([&party.folder, &folder]).status().await;
+        assert!(copied.expect("cp runs").success(), "{} was not copied", party.folder.display());
+        Party { name: name.to_owned(), folder, account: party.account, node: party.node, addresses: None, child: None }
+    }
+
     /// Gives each account 200 OPEN.
     ///
     /// # Panics
@@ -382,8 +394,7 @@ impl Party {
     /// # Panics
     /// If the system has no `prlimit`.
     pub async fn fill_disk(&self) {
-        let pid = self.child.as_ref().and_then(Child::id).unwrap_or_else(|| panic!("{} is not running", self.name));
-        let limited = Command::new("prlimit").args(["--pid", &pid.to_string(), "--fsize=4096:"]).status().await;
+        let limited = Command::new("prlimit").args(["--pid", &self.pid().to_string(), "--fsize=4096:"]).status().await;
         assert!(limited.expect("prlimit of util-linux runs").success(), "the limit of {} was not set", self.name);
     }
 
@@ -427,6 +438,27 @@ impl Party {
         self.addresses = None;
         assert_eq!(child.try_wait().expect("its status"), None, "{} has died:\n{}", self.name, self.log_tail());
         child.kill().await.expect("a child may be killed");
+    }
+
+    /// Number of its node's process.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).unwrap_or_else(|| panic!("{} is not running", self.name))
+    }
+
+    /// Waits for the end of its node, which somebody else has killed.
+    ///
+    /// # Panics
+    /// If it is not running, or outlives [`STOP_WAIT`].
+    pub async fn reap(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().unwrap_or_else(|| panic!("{} is not running", self.name));
+        self.addresses = None;
+        let ended = timeout(STOP_WAIT, child.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("{} did not end within {} s:\n{}", self.name, STOP_WAIT.as_secs(), self.log_tail()))
+            .expect("its status")
     }
 
     /// What its node has logged so far.

@@ -29,13 +29,15 @@ enum Runs {
     Tests(&'static [&'static str], &'static str),
     /// Words for cargo.
     Program(&'static [&'static str]),
+    /// An example of the crate `tests`, which runs nodes as processes.
+    Example(&'static str),
     /// The attribution index before other searchers.
     Oracle,
 }
 
-use Runs::{Oracle, Program, Tests};
+use Runs::{Example, Oracle, Program, Tests};
 
-const CAMPAIGNS: [Campaign; 10] = [
+const CAMPAIGNS: [Campaign; 11] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
@@ -78,6 +80,13 @@ const CAMPAIGNS: [Campaign; 10] = [
         runs: Program(&["bench", "--workspace", "--profile", "dev", "--bench", "kernels", "--", "--check"]),
         cases: ("TRIBUTARY_KERNEL_ROUNDS", "1"),
         is_repeated: true,
+    },
+    Campaign {
+        name: "kills",
+        about: "a node that is killed at any token of an answer costs its client a second and no token",
+        runs: Example("failover"),
+        cases: ("TRIBUTARY_KILLS", "1000"),
+        is_repeated: false,
     },
     Campaign {
         name: "oracle",
@@ -146,6 +155,11 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
                 for _ in 0..number()? {
                     execute(cargo().args(words))?;
                 }
+            }
+            Example(name) => {
+                execute(cargo().args(["build", "--workspace", "--bin", "tributary", "--example", name]))?;
+                let example = crate::shell::target().join("debug/examples").join(name);
+                execute(std::process::Command::new(example).env("TRIBUTARY_ANVIL", contracts::anvil()).env(variable, &count))?;
             }
             Oracle => oracle::compare(number()?)?,
         }

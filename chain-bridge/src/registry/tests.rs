@@ -289,22 +289,35 @@ fn a_withdrawal_ends_what_was_thawing() {
 }
 
 #[test]
-fn a_version_is_billable_from_its_block_on_and_the_newest_one_is_not_frozen() {
+fn a_version_is_billable_from_its_block_on_and_a_name_means_the_newest_that_is_not_frozen_or_what_took_its_place() {
     let mut state = world();
-    assert!(!state.is_billable(version(1), 3) && state.is_billable(version(1), 4));
-    assert_eq!(state.newest(AssetId(1)), Some(version(1)));
-    let second = AssetVersion { version: 2, ..version(1) };
-    let Event::Published { content, parents, split, datanets, licence, parent_share_min, .. } = published(11, 1, vec![], vec![]).event
-    else {
-        panic!("a publication")
+    let of = |number| AssetVersion { version: number, ..version(1) };
+    let publish = |number| {
+        let Event::Published { content, parents, split, datanets, licence, parent_share_min, .. } = published(11, 1, vec![], vec![]).event
+        else {
+            panic!("a publication")
+        };
+        Event::Published { version: of(number), content, parents, split, datanets, licence, parent_share_min }
     };
-    let event = Event::Published { version: second, content, parents, split, datanets, licence, parent_share_min };
-    state.apply(&at(11, 0, event)).unwrap();
-    assert_eq!((state.newest(AssetId(1)), state.asset(AssetId(1)).unwrap().versions), (Some(second), 2));
-    state.apply(&at(12, 0, Event::Frozen { version: second })).unwrap();
-    assert_eq!(state.newest(AssetId(1)), Some(version(1)));
-    state.apply(&at(13, 0, Event::Frozen { version: version(1) })).unwrap();
-    assert_eq!(state.newest(AssetId(1)), None);
+    assert!(!state.is_billable(of(1), 3) && state.is_billable(of(1), 4));
+    assert_eq!(state.newest(AssetId(1)), Some(of(1)));
+    let steps = [
+        // What happens, the newest active version, and the one that the name means.
+        (publish(2), Some(2), Some(2)),
+        (Event::Frozen { version: of(2) }, Some(1), Some(1)),
+        (publish(3), Some(3), Some(3)),
+        (publish(4), Some(4), Some(4)),
+        (Event::Frozen { version: of(4) }, Some(3), Some(3)),
+        // The owner goes back to the first, though the third is active and newer.
+        (Event::Redirected { asset: AssetId(1), from: 4, to: 1 }, Some(3), Some(1)),
+        (Event::Frozen { version: of(1) }, Some(3), Some(3)),
+        (Event::Frozen { version: of(3) }, None, None),
+    ];
+    for (block, (event, newest, meant)) in (11..).zip(steps) {
+        state.apply(&at(block, 0, event)).unwrap();
+        assert_eq!((state.newest(AssetId(1)), state.meant(AssetId(1))), (newest.map(of), meant.map(of)), "block {block}");
+    }
+    assert_eq!(state.asset(AssetId(1)).unwrap().versions, 4);
 }
 
 #[test]

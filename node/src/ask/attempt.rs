@@ -14,6 +14,7 @@ use inference::{
     sampler::text_len,
 };
 use p2p::client::Connection;
+use tokio::time::timeout;
 use types::{
     encoding::{Body, Document as _},
     key::Signed,
@@ -46,6 +47,8 @@ const TOKEN_BYTES_MAX: usize = 1 << 10;
 const QUOTE_AGE_MAX: u64 = 256;
 /// Lanes that a node may refuse in one attempt: more, and it is not the lanes.
 const LANES_REFUSED_MAX: u8 = 3;
+/// How long a node's handshake is waited for where there is another one.
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// Between two tries at a busy node.
 const BUSY_LOOK: Duration = Duration::from_millis(500);
 
@@ -76,29 +79,29 @@ pub(super) struct Under {
 }
 
 impl Asker {
-    /// One node's try. An error is the client's own; whatever the node does wrong is [`Tried::Lost`]. A node that has something under way which must
-    /// end first is waited for if it is the last one; what an earlier process left there is such a thing.
+    /// One node's try, before `next` if there is another one. An error is the client's own; whatever the node does wrong is [`Tried::Lost`]. A node that has something under
+    /// way which must end first is waited for if it is the last one; what an earlier process left there is such a thing.
     pub(super) async fn attempt(
         &self,
         question: &Question,
         candidate: &Candidate,
         attempt: u16,
-        is_last: bool,
+        next: Option<&Candidate>,
         progress: &mut Progress<'_>,
     ) -> anyhow::Result<Tried> {
-        let connection = match self.quic.connect(candidate.addr, Some(candidate.node)).await {
+        let connection = match self.reached(candidate, next.is_none(), progress).await {
             Ok(connection) => connection,
-            Err(error) => return Ok(Tried::Lost(Cause::Unreachable, error.to_string())),
+            Err(why) => return Ok(Tried::Lost(Cause::Unreachable, why)),
         };
         progress.listener.hear(Event::Connected(candidate));
         let (mut is_told, mut refused) = (false, 0);
         loop {
-            match self.stream(question, candidate, (attempt, is_last), &connection, progress).await {
+            match self.stream(question, candidate, (attempt, next), &connection, progress).await {
                 Ok(tried) => return Ok(tried),
                 Err(Stop::Mine(error)) => return Err(error),
                 Err(Stop::Theirs(cause, reason)) => return Ok(Tried::Lost(cause, reason)),
                 Err(Stop::Refused(cause, reason)) => return Ok(Tried::Refused(cause, reason)),
-                Err(Stop::Busy(reason, _)) if is_last && Instant::now() < progress.patience => {
+                Err(Stop::Busy(reason, _)) if next.is_none() && Instant::now() < progress.patience => {
                     if !is_told {
                         progress.listener.hear(Event::Waiting(candidate, &reason));
                         is_told = true;
@@ -120,13 +123,31 @@ impl Asker {
         }
     }
 
+    /// A connection to a node: the one that was made while the node before was given up, or a new one.
+    async fn reached(&self, candidate: &Candidate, is_last: bool, progress: &mut Progress<'_>) -> Result<Connection, String> {
+        if let Some((node, connection)) = progress.ready.take()
+            && node == candidate.node
+            && connection.loss().is_none()
+        {
+            return Ok(connection);
+        }
+        let connecting = self.quic.connect(candidate.addr, Some(candidate.node));
+        if is_last {
+            return connecting.await.map_err(|error| error.to_string());
+        }
+        match timeout(CONNECT_WAIT, connecting).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no connection within {} s", CONNECT_WAIT.as_secs())),
+        }
+    }
+
     /// The same over one stream, and where its connection breaks over as many as take the answer up. Each is cancelled unless it brings the attempt to
     /// its end.
     async fn stream(
         &self,
         question: &Question,
         candidate: &Candidate,
-        (attempt, is_last): (u16, bool),
+        (attempt, next): (u16, Option<&Candidate>),
         connection: &Connection,
         progress: &mut Progress<'_>,
     ) -> Result<Tried, Stop> {
@@ -139,7 +160,7 @@ impl Asker {
                 return Err(stop);
             }
         };
-        let mut patience = Patience::new(is_last);
+        let mut patience = Patience::new(next, connection.round_trip());
         loop {
             let why = match self.follow(question, candidate, &mut under, progress, &mut talk).await {
                 Ok(tried) => return Ok(tried),

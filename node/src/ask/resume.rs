@@ -1,10 +1,12 @@
 //! Taking an attempt up at its node where the connection broke, from the next token on: nothing of it is paid or received twice.
 //!
-//! Tries are few and short. A node that is gone for good would otherwise keep its client from the next one: where there is another, one try of a second; at the last
-//! one as long as a node keeps answers. If the answer has ended meanwhile its receipt is asked for, and where that bills all that came the attempt is
-//! done; else it is lost like any other, and goes on elsewhere behind the tokens received.
+//! Tries are few and short. A node that is gone for good would otherwise keep its client from the next one: where there is another, one try, of a second at most, and
+//! the connection to the other is made meanwhile. Once that stands, the old node has had a head start of a quarter of a second and four round trips (a handshake is one,
+//! taking up another), and has not answered, the answer goes on at the other: a dead node costs its detection (750 ms), the head start, and what beginning elsewhere takes.
+//! At the last node there are tries for as long as a node keeps answers. If the answer has ended meanwhile its receipt is asked for, and where that bills all that came the
+//! attempt is done; else it is lost like any other, and goes on elsewhere behind the tokens received.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use anyhow::Context as _;
 use attribution::bundle::Bundle;
@@ -17,7 +19,7 @@ use inference::proto::{
 };
 use p2p::client::Connection;
 use tokio::time::{Instant, sleep, timeout};
-use types::{key::Signed, receipt::Reason};
+use types::{id::NodeId, key::Signed, receipt::Reason};
 
 use super::{
     Asker, Candidate, Event, Question,
@@ -32,6 +34,10 @@ use crate::{data::write_atomic, evidence, purse::Left};
 const RESUMES_MAX: u32 = 8;
 /// How long a node is tried where there is another one.
 const ELSEWHERE_WAIT: Duration = Duration::from_secs(1);
+/// How long the old node is alone in the race, beside [`ROUND_TRIPS`].
+const HEAD_START: Duration = Duration::from_millis(250);
+/// Round trips of the broken connection by which that is longer: a handshake, taking up, and as much again.
+const ROUND_TRIPS: u32 = 4;
 /// How long the node may take to say what became of an attempt that ended meanwhile.
 const WORD_WAIT: Duration = Duration::from_secs(4);
 /// Between two tries.
@@ -46,15 +52,17 @@ pub(super) enum TakenUp {
 }
 
 /// How often, and how long, an attempt's connection may break.
-pub(super) struct Patience {
-    is_last: bool,
+pub(super) struct Patience<'c> {
+    next: Option<&'c Candidate>,
+    head_start: Duration,
     left: u32,
 }
 
-impl Patience {
-    /// For an attempt at the last node there is, or at another one.
-    pub(super) const fn new(is_last: bool) -> Self {
-        Self { is_last, left: RESUMES_MAX }
+impl<'c> Patience<'c> {
+    /// For an attempt over a connection of that round trip, at the last node there is or before another one.
+    pub(super) fn new(next: Option<&'c Candidate>, round_trip: Duration) -> Self {
+        let head_start = round_trip.saturating_mul(ROUND_TRIPS).saturating_add(HEAD_START).min(ELSEWHERE_WAIT);
+        Self { next, head_start, left: RESUMES_MAX }
     }
 }
 
@@ -66,11 +74,11 @@ impl Asker {
         candidate: &Candidate,
         under: &mut Under,
         progress: &mut Progress<'_>,
-        patience: &mut Patience,
+        patience: &mut Patience<'_>,
         why: String,
     ) -> Result<TakenUp, Stop> {
         progress.listener.hear(Event::TakingUp(candidate, under.asking.tokens().len(), &why));
-        let wait = if patience.is_last { KEPT_WAIT } else { ELSEWHERE_WAIT };
+        let wait = if patience.next.is_none() { KEPT_WAIT } else { ELSEWHERE_WAIT };
         let until = Instant::now() + wait;
         let lost = |why: &str, then: &Stop| Stop::Theirs(Cause::Broken, format!("{why}; it does not take the answer up ({then})"));
         let Some(left) = patience.left.checked_sub(1) else {
@@ -78,14 +86,22 @@ impl Asker {
         };
         patience.left = left;
         loop {
-            let tried = timeout(until.saturating_duration_since(Instant::now()), self.knock(question, candidate, under)).await;
+            let knock = timeout(until.saturating_duration_since(Instant::now()), self.knock(question, candidate, under));
+            let tried = tokio::select! {
+                biased;
+                tried = knock => tried,
+                (node, connection) = self.next(patience) => {
+                    progress.ready = Some((node, connection));
+                    return Err(lost(&why, &Stop::Lost(format!("no answer for {} ms", patience.head_start.as_millis()))));
+                }
+            };
             let stop = match tried {
                 Ok(Ok(talk)) => {
                     progress.resumed += 1;
                     return Ok(TakenUp::On(Box::new(talk)));
                 }
                 Ok(Err((Stop::Gone(true, then), connection))) => {
-                    let until = if patience.is_last { until } else { Instant::now() };
+                    let until = if patience.next.is_none() { until } else { Instant::now() };
                     let asked = self.ended(question, candidate, under, progress, connection.as_ref(), until).await?;
                     return asked.map(TakenUp::Ended).ok_or_else(|| lost(&why, &Stop::Gone(true, then)));
                 }
@@ -95,11 +111,22 @@ impl Asker {
                 Ok(Err((stop, _))) => return Err(lost(&why, &stop)),
                 Err(_) => return Err(lost(&why, &Stop::Lost(format!("no answer for {} s", wait.as_secs())))),
             };
-            if !patience.is_last || Instant::now() + TRY_LOOK >= until {
+            if patience.next.is_some() || Instant::now() + TRY_LOOK >= until {
                 return Err(lost(&why, &stop));
             }
             sleep(TRY_LOOK).await;
         }
+    }
+
+    /// A connection to the next node, once the one before has had its head start; never, if there is none.
+    async fn next(&self, patience: &Patience<'_>) -> (NodeId, Connection) {
+        if let Some(next) = patience.next {
+            let (connected, ()) = tokio::join!(self.quic.connect(next.addr, Some(next.node)), sleep(patience.head_start));
+            if let Ok(connection) = connected {
+                return (next.node, connection);
+            }
+        }
+        pending().await
     }
 
     /// One try: a connection, the index, and the voucher that was lost. With an error comes the connection, if there was one.

@@ -16,6 +16,7 @@ use inference::{
     },
     sampler::{Stops, text_len},
 };
+use p2p::client::Connection;
 use types::{
     amount::{Amount, AmountError},
     id::NodeId,
@@ -70,6 +71,8 @@ pub(super) struct Progress<'e> {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     abandoned: Vec<Abandoned>,
+    /// Reached while the node before was given up.
+    pub(super) ready: Option<(NodeId, Connection)>,
     /// Times an attempt was taken up.
     pub(super) resumed: u32,
     /// Receipts with fee 0.
@@ -120,6 +123,7 @@ impl Asker {
             first_token: None,
             last_token: None,
             abandoned: Vec::new(),
+            ready: None,
             resumed: 0,
             signed: Vec::new(),
             patience: Instant::now() + BUSY_WAIT,
@@ -179,7 +183,8 @@ impl Asker {
             let had = progress.draft.tokens().len();
             let attempt = progress.draft.begin(candidate.account)?;
             (progress.keep)(&progress.draft)?;
-            let (cause, reason, is_signed) = match self.attempt(question, candidate, attempt, waiting.is_empty(), progress).await? {
+            let next = waiting.front().map(|(next, _)| *next);
+            let (cause, reason, is_signed) = match self.attempt(question, candidate, attempt, next, progress).await? {
                 Tried::Done { bundle, reason } => {
                     progress.draft.receipt(bundle.receipt.document.fee);
                     return Ok(Ok((candidate.node, bundle, reason)));

@@ -280,7 +280,7 @@ async fn means(
     Ok(Means { payer, signer, caps: Caps { per_key: Some(per_key), ..caps }, expiry: expiry.min(right.expiry), now })
 }
 
-/// The newest version that a name, a number or ASSET@VERSION means.
+/// The version that a name, a number or ASSET@VERSION means.
 pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     if let Ok(version) = super::adapter::parse_version(text) {
         return Ok(version);
@@ -291,7 +291,7 @@ pub fn resolve(state: &State, text: &str) -> anyhow::Result<AssetVersion> {
     };
     let found: Vec<_> = state.assets().filter(is_meant).collect();
     match found.as_slice() {
-        [asset] => state.newest(asset.id).with_context(|| format!("{text} has no version that is not frozen")),
+        [asset] => state.meant(asset.id).with_context(|| format!("{text} has no version that is not frozen")),
         [] => {
             let known: Vec<String> = state
                 .assets()

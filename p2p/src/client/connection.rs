@@ -150,6 +150,12 @@ impl Connection {
         self.inner.remote_address()
     }
 
+    /// Time for a packet there and an answer back, as last estimated.
+    #[must_use]
+    pub fn round_trip(&self) -> std::time::Duration {
+        self.inner.rtt()
+    }
+
     /// Opens a stream. The peer learns of it with the first frame. May be dropped half-way.
     ///
     /// # Errors

@@ -53,6 +53,11 @@ impl State {
         None
     }
 
+    /// The version that an asset's name means: the one that stands for it now; where its redirects lead to no active one, the newest that is.
+    pub fn meant(&self, asset: AssetId) -> Option<AssetVersion> {
+        self.current(asset).or_else(|| self.newest(asset))
+    }
+
     /// Whether an answer that names `block` may be billed for a version: published by then and not frozen before it.
     pub fn is_billable(&self, version: AssetVersion, block: u64) -> bool {
         self.versions.get(&version).is_some_and(|v| v.published.0 <= block && v.frozen.is_none_or(|frozen| block <= frozen))

@@ -27,7 +27,7 @@ pub(super) struct Offered {
 /// Whatever is registered and not frozen, and what was `loaded` under names of its own.
 pub(super) fn offered(state: &State, loaded: &BTreeMap<String, AssetVersion>) -> Vec<Offered> {
     let registered = state.assets().filter(|asset| asset.kind != AssetKind::Datanet);
-    let mut all: Vec<Offered> = registered.filter_map(|asset| of(state, state.newest(asset.id)?, own_name(asset))).collect();
+    let mut all: Vec<Offered> = registered.filter_map(|asset| of(state, state.meant(asset.id)?, own_name(asset))).collect();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     all.iter().for_each(|one| *counts.entry(one.listed.id.clone()).or_default() += 1);
     for one in all.iter_mut().filter(|one| counts[&one.listed.id] > 1) {

@@ -128,7 +128,7 @@ impl Network {
         };
         let overlay = context.light_overlay(&config).await?;
         let is_offered = |ad: &p2p::proto::ads::Ad| {
-            let manifests = state.assets().filter_map(|asset| state.manifest(state.newest(asset.id)?).ok());
+            let manifests = state.assets().filter_map(|asset| state.manifest(state.meant(asset.id)?).ok());
             manifests.into_iter().any(|manifest| fits(ad, &state, &manifest, serve.profile.profile()))
         };
         if overlay.wait_ads(|ads| ads.iter().any(|signed| is_offered(signed.ad())), ADS_WAIT).await.is_err() {
