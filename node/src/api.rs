@@ -153,6 +153,17 @@ enum Access {
     Admins,
 }
 
+/// Whether a Host header is an address, `localhost`, or one of `names`; what a browser sends of a name that somebody else pointed here is none of them.
+pub(crate) fn is_this_machine(host: &str, names: &[String]) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.parse::<std::net::IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
 /// Whatever is not named here needs a key: a route that is forgotten is closed, not open.
 fn access(path: &str) -> Access {
     match path {
@@ -214,13 +225,7 @@ impl<S: Answers> Gateway<S> {
 
     /// Whether a Host header names this gateway: an address, `localhost`, or a name it was given. A name that somebody else pointed here is none of them.
     fn is_own(&self, host: &str) -> bool {
-        let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-        };
-        name.parse::<std::net::IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+        is_this_machine(host, &self.hosts)
     }
 
     /// Reads a JSON body.

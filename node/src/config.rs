@@ -36,6 +36,9 @@ pub struct Config {
     /// Where the receipt log is read and other logs' heads are cosigned (HTTP); nowhere if the line is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are read (HTTP, on this machine alone); nowhere if the line is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
     /// Witnesses that this node has cosign the head of its log, each NODE_ID@http://ADDRESS: what they say is served with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_witnesses: Vec<Witness>,
@@ -134,6 +137,7 @@ impl Default for Config {
             clients: loopback(7_402),
             bulk: loopback(7_403),
             log: Some(loopback(7_404)),
+            admin: Some(loopback(7_405)),
             log_witnesses: Vec::new(),
             bootstrap: Vec::new(),
             rpc: "http://127.0.0.1:8545".to_owned(),
@@ -222,6 +226,12 @@ impl Config {
                 key: "log_witnesses",
                 why: format!("{} are named, at most {WITNESSES_MAX} are asked", self.log_witnesses.len()),
             });
+        }
+        if let Some(at) = self.admin.filter(|at| !at.ip().is_loopback()) {
+            let why = format!(
+                "{at} can be reached from other machines, and what is told there needs no key: use 127.0.0.1 and put a proxy before it"
+            );
+            return Err(ConfigError::Value { key: "admin", why });
         }
         if self.adapters_max > ADAPTERS_MAX {
             return Err(ConfigError::Value {
@@ -329,6 +339,17 @@ mod tests {
         assert!(refused.starts_with("settlement.availability:") && refused.contains("poster = true"), "{refused}");
         let unknown = config("[settlement]\navailability = \"blob\"").unwrap_err().to_string();
         assert!(unknown.contains("local") && unknown.contains("calldata"), "{unknown}");
+    }
+
+    #[test]
+    fn metrics_are_told_to_this_machine_alone_and_nowhere_if_the_file_says_nothing() {
+        assert_eq!(toml::from_str::<Config>("").unwrap().admin, None, "a file of before opens no port");
+        let at = |text: &str| toml::from_str::<Config>(&format!("admin = {text:?}")).unwrap();
+        assert!(at("127.0.0.1:9").validate().is_ok() && at("[::1]:9").validate().is_ok());
+        for open in ["0.0.0.0:7405", "203.0.113.5:7405", "[::]:7405"] {
+            let why = at(open).validate().unwrap_err().to_string();
+            assert!(why.starts_with("admin: ") && why.contains(open) && why.contains("127.0.0.1"), "{why}");
+        }
     }
 
     #[test]

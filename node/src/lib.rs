@@ -21,6 +21,7 @@ pub mod evidence;
 pub mod explain;
 pub mod facts;
 pub mod finalized;
+pub mod metrics;
 pub mod notice;
 pub mod output;
 pub mod payouts;

@@ -3,6 +3,7 @@
 //! Order: folder lock, keys, chain, store, engine, sockets, services. Each later part can fail without leaving the earlier ones half-used; on the
 //! way down no answer is begun any longer and the ad says `leaving` first (`drain`), then streams are given `STOP_WAIT` to end.
 
+mod admin;
 mod drain;
 mod escrow;
 mod front;
@@ -63,6 +64,7 @@ use crate::{
     config::{Availability, Config},
     data::{DataDir, DataLock, read_bounded, write_atomic},
     datanet::{Shards, copies::Elsewhere, placing::DEVELOPMENT_CHAIN, seeds::Seeds},
+    metrics::Metrics,
     payouts::Payouts,
     peers,
     service::{
@@ -111,6 +113,9 @@ pub struct Addresses {
     /// Where the receipt log is read; nothing if it is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are read; nothing if they are not served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -216,6 +221,7 @@ impl Node {
         let upkeep = Arc::<upkeep::View>::default();
         let auditing = Auditing::new(Arc::clone(&keeping), data.clone())?;
         let log_listener = config.log.map(|at| bind(at).with_context(|| format!("log = {at} in the configuration"))).transpose()?;
+        let admin_listener = config.admin.map(|at| bind(at).with_context(|| format!("admin = {at} in the configuration"))).transpose()?;
         let addresses = Addresses {
             pid: std::process::id(),
             node: seed.node_id(),
@@ -224,6 +230,7 @@ impl Node {
             clients: server.local_addr()?,
             bulk: storage.local_addr(),
             log: log_listener.as_ref().map(TcpListener::local_addr).transpose()?,
+            admin: admin_listener.as_ref().map(TcpListener::local_addr).transpose()?,
         };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -307,7 +314,9 @@ impl Node {
             (Some(engine), None) => willing(engine.info().config.context, config.rate_in, config.rate_out).context("rate_in, rate_out")?,
             (None, None) => Amount::ZERO,
         };
+        let metrics = Arc::<Metrics>::default();
         let answering = engine.map(|engine| Answering {
+            metrics: Arc::clone(&metrics),
             engine,
             account: account.clone(),
             domains: deployment.domains(),
@@ -345,6 +354,7 @@ impl Node {
             node: seed.node_id(),
             site,
             keeping: Arc::clone(&keeping),
+            metrics,
             started: Instant::now(),
             is_leaving: AtomicBool::new(false),
         });
@@ -352,6 +362,9 @@ impl Node {
             let log = open_log(Arc::clone(&front.books), &seed).await?;
             let witnesses = Witnesses::new(config.log_witnesses.clone())?;
             tasks.spawn(receipt_log::http::serve(log, witnesses, snapshots.clone(), listener, stop.clone()));
+        }
+        if let Some(listener) = admin_listener {
+            tasks.spawn(admin::serve(Arc::clone(&front), listener, stop.clone()));
         }
         spawn(&mut tasks, &stop, prefer_operators(overlay.clone(), snapshots.clone()));
         spawn(&mut tasks, &stop, storage.run(Arc::clone(&keeping), Arc::clone(&auditing), Pace::of(config.serve_bytes_per_s)));

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod endpoint;
 pub mod files;
 pub mod gateway;
+pub mod http;
 pub mod process;
 pub mod relay;
 pub mod wire;

@@ -28,7 +28,7 @@ pub struct Args {
     /// Overlay address of a node to join through, as a multiaddress. May be repeated.
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
-    /// First of four ports on loopback (overlay, clients, bulk, receipt log); 0 takes free ones at each start.
+    /// First of five ports on loopback (overlay, clients, bulk, receipt log, metrics); 0 takes free ones at each start.
     #[arg(long, default_value_t = 7_401)]
     port: u16,
     /// Read the settlement key from this file (64 hex digits) rather than making one.
@@ -94,12 +94,13 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 fn configure(context: &Context, args: &Args) -> anyhow::Result<Config> {
     let mut config = context.config()?;
     let next = |step: u16| if args.port == 0 { Some(0) } else { args.port.checked_add(step) };
-    let addresses = [&mut config.overlay, &mut config.clients, &mut config.bulk].into_iter().chain(&mut config.log);
+    let addresses =
+        [&mut config.overlay, &mut config.clients, &mut config.bulk].into_iter().chain(&mut config.log).chain(&mut config.admin);
     for (step, address) in addresses.enumerate() {
         let port = u16::try_from(step)
             .ok()
             .and_then(next)
-            .with_context(|| format!("--port {} leaves no room for four ports: choose one below 65533", args.port))?;
+            .with_context(|| format!("--port {} leaves no room for five ports: choose one below 65532", args.port))?;
         address.set_port(port);
     }
     if let Some(model) = &args.model {

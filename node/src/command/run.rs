@@ -28,12 +28,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let at = node.addresses.clone();
     context.output.result(&at, || {
         format!(
-            "node     {}\naccount  {}\nclients  {}\nbulk     {}\nlog      {}\noverlay  {}\n\nserving; interrupt to stop",
+            "node     {}\naccount  {}\nclients  {}\nbulk     {}\nlog      {}\nmetrics  {}\noverlay  {}\n\nserving; interrupt to stop",
             at.node,
             at.account,
             at.clients,
             at.bulk,
             at.log.map_or_else(|| "not served".to_owned(), |at| format!("http://{at}")),
+            at.admin.map_or_else(|| "not served".to_owned(), |at| format!("http://{at}/metrics")),
             at.overlay.join("\n         ")
         )
     })?;

@@ -209,7 +209,16 @@ mod tests {
         };
         let account = Address([2; 20]);
         let at = "127.0.0.1:9".parse().unwrap();
-        let addresses = Addresses { pid: 1, node, account, overlay: vec!["/ip4/127.0.0.1/tcp/1".into()], clients: at, bulk: at, log: None };
+        let addresses = Addresses {
+            pid: 1,
+            node,
+            account,
+            overlay: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            clients: at,
+            bulk: at,
+            log: None,
+            admin: None,
+        };
         let chain_error = chain_error.map(str::to_owned);
         Printed { status, account, addresses, chain: None, chain_error, checks: None, checks_error: None, alarm: None }
     }

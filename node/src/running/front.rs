@@ -36,6 +36,7 @@ use crate::{
     chain::alarm_in,
     check,
     config::Config,
+    metrics::Metrics,
     service::{
         GATE_TAG, INFERENCE_TAG, KEEPING_TAG, SETTLEMENT_TAG,
         gate::Gate,
@@ -68,6 +69,7 @@ pub(super) struct Front {
     pub(super) node: NodeId,
     pub(super) site: AdSite,
     pub(super) keeping: Arc<Keeping>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) started: Instant,
     /// No answer is begun any longer, and the ad says so.
     pub(super) is_leaving: AtomicBool,
@@ -200,7 +202,7 @@ impl Front {
     }
 
     /// Why something is not served; an alarm comes first.
-    fn why_waiting(&self) -> Vec<String> {
+    pub(super) fn why_waiting(&self) -> Vec<String> {
         let settling = &self.settling;
         let alarm = alarm_in(&settling.snapshots.borrow(), settling.chain.rpc().url());
         alarm.iter().map(ToString::to_string).chain(self.waiting.borrow().iter().cloned()).take(REASONS_MAX).collect()
@@ -242,7 +244,7 @@ async fn linger(stream: FrameStream) {
 }
 
 /// Resident memory of this process, from the kernel's own count of pages.
-fn resident_bytes() -> anyhow::Result<u64> {
+pub(super) fn resident_bytes() -> anyhow::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = text.split_whitespace().nth(1).context("/proc/self/statm has no second field")?.parse()?;
     Ok(pages * 4_096)

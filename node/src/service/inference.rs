@@ -58,6 +58,7 @@ use voice::{Line, Voice};
 use crate::{
     books::{Books, Taken},
     chain::Snapshots,
+    metrics::Metrics,
     service::index::store::Indexes,
 };
 
@@ -122,6 +123,8 @@ pub struct Answering<E> {
     pub escrow: E,
     /// What clients cost and did not pay.
     pub ledger: Ledger,
+    /// What is counted of it.
+    pub metrics: Arc<Metrics>,
     /// How quick its answers were.
     pub speed: Speed,
     /// Answers under way, and which of them are kept for clients that are gone.
@@ -188,6 +191,7 @@ impl<E: Escrow> Answering<E> {
             Ok(Next::Joins(answer)) => drop(answer.send(line)),
             Err(Broken::Refused(refusal)) => {
                 tracing::info!(code = ?refusal.code, reason = %refusal.message, "refused");
+                self.metrics.refused(refusal.code);
                 if line.voice.reply(&FromNode::Refused(refusal)).await.is_ok() {
                     line.voice.finish(VOUCHER_WAIT).await;
                 }
@@ -440,6 +444,7 @@ impl<E: Escrow> Answering<E> {
         };
         // What was promised stands, whatever the client sent next or that it left.
         let (delivered, wrap) = self.receipt(&begin, &offer, &serving, &stop, Given { voucher, exchange }, activations).await?;
+        self.metrics.receipt(&delivered.receipt);
         ended?;
         if let Some(wrap) = wrap {
             line.voice.reply(&FromNode::Wrapped { wrap: Body(wrap.encode().to_vec()) }).await?;

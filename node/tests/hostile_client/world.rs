@@ -173,6 +173,7 @@ impl World {
         let (chain, snapshots) = watch::channel(Arc::new(Snapshot { tip, ..Snapshot::default() }));
         let deposit = Arc::new(Mutex::new(Desk { deposit: Amount(WEI_PER_OPEN), ..Desk::default() }));
         let answering = Arc::new(Answering {
+            metrics: Arc::default(),
             engine,
             account: account(1),
             domains,

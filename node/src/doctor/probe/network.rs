@@ -54,6 +54,7 @@ pub(crate) fn sockets(config: &Config) -> Vec<Socket> {
         socket("bulk", true, config.bulk),
     ];
     sockets.extend(config.log.map(|at| socket("log", false, at)));
+    sockets.extend(config.admin.map(|at| socket("admin", false, at)));
     sockets
 }
 

@@ -58,7 +58,7 @@ fn silence(host: &mut Host) -> anyhow::Result<[String; 2]> {
 /// The file of addresses that a node which was killed, or hangs, has left.
 fn leave_addresses(host: &Host, clients: std::net::SocketAddr) -> anyhow::Result<()> {
     let node = host.world.context.seed()?.node_id();
-    let addresses = Addresses { pid: 1, node, account: Address([5; 20]), overlay: vec![], clients, bulk: clients, log: None };
+    let addresses = Addresses { pid: 1, node, account: Address([5; 20]), overlay: vec![], clients, bulk: clients, log: None, admin: None };
     Ok(write_atomic(&Addresses::path(host.data()), &serde_json::to_vec(&addresses)?, 0o644)?)
 }
 

@@ -252,7 +252,8 @@ fn keep_adapter(data: &DataDir) -> anyhow::Result<()> {
 /// Loopback and free ports; no demands on the disk of whoever rehearses.
 fn configured(chain: &PlayedChain, peer: &Peer, model: PathBuf) -> Config {
     let mut config = Config { rpc: chain.url(), bootstrap: peer.addresses(), model: Some(model), ..Config::default() };
-    for address in [&mut config.overlay, &mut config.clients, &mut config.bulk].into_iter().chain(&mut config.log) {
+    for address in [&mut config.overlay, &mut config.clients, &mut config.bulk].into_iter().chain(&mut config.log).chain(&mut config.admin)
+    {
         address.set_port(0);
     }
     config.keeping.store.disk_reserve_bytes = 0;

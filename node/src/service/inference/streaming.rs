@@ -255,6 +255,7 @@ impl<E: Escrow> Answering<E> {
                             if serving.tokens().is_empty() {
                                 let took = work.tokenizing + work.started.elapsed();
                                 self.speed.first(took);
+                                self.metrics.first_token(took);
                                 tracing::info!(engine_us = took.as_micros(), "first token");
                             }
                             let logprobs = work.generation.logprobs().unwrap_or_default();

@@ -77,6 +77,7 @@ impl<E: Escrow> Answering<E> {
             fingerprints: Vec::new(),
         };
         if self.books.keep_unbilled(&delivered).map_err(internal)? {
+            self.metrics.receipt(&delivered.receipt);
             Ok(delivered)
         } else {
             Err(internal("something else was signed of this attempt before"))
