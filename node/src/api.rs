@@ -153,12 +153,28 @@ enum Access {
     Admins,
 }
 
-/// Whether a Host header is an address, `localhost`, or one of `names`; what a browser sends of a name that somebody else pointed here is none of them.
-pub(crate) fn is_this_machine(host: &str, names: &[String]) -> bool {
-    let name = match host.strip_prefix('[') {
+/// The name in `name`, `name:port`, `[address]` or `[address]:port`.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
+    }
+}
+
+/// Whether an Origin header (`scheme://host`, with a port or without; `null` of pages without one) is of a page that came from this machine, from where the request goes to,
+/// or from one of `names`.
+pub(crate) fn is_own_page(origin: &str, host: Option<&str>, names: &[String]) -> bool {
+    let Some((_, from)) = origin.split_once("://") else { return false };
+    let name = without_port(from);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+        || host.is_some_and(|host| without_port(host).eq_ignore_ascii_case(name))
+}
+
+/// Whether a Host header is an address, `localhost`, or one of `names`; what a browser sends of a name that somebody else pointed here is none of them.
+pub(crate) fn is_this_machine(host: &str, names: &[String]) -> bool {
+    let name = without_port(host);
     name.parse::<std::net::IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || names.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -210,6 +226,13 @@ impl<S: Answers> Gateway<S> {
         if !host.is_some_and(|host| self.is_own(host)) {
             let message = "the Host header names another machine: use the address the gateway printed, or give it the name by --host";
             return Err(Refusal::new(Kind::Forbidden, "unknown_host", message));
+        }
+        // A browser says whose page asks; a key that such a page was given is not for every other page.
+        if request.headers().contains_key(header::ORIGIN)
+            && !text(request.headers(), header::ORIGIN.as_str()).is_some_and(|origin| is_own_page(origin, host, &self.hosts))
+        {
+            let message = "the page of another machine asks (Origin): serve the page from here, or give this gateway its name by --host";
+            return Err(Refusal::new(Kind::Forbidden, "unknown_origin", message));
         }
         let access = access(request.uri().path());
         if access == Access::Everybody {

@@ -284,7 +284,8 @@ mod tests {
         metrics.first_token(Duration::from_millis(30));
         let text = metrics.render(&Facts { blocks: (9, 8, 7), engine: Some(EngineFacts::default()), ..Facts::default() });
         let mut after = series(&text);
-        (before.sort(), after.sort());
+        before.sort();
+        after.sort();
         assert_eq!(before, after);
         assert!(before.len() > 40 && text.len() < 16 << 10 && text.ends_with("# EOF\n"), "{} series, {} bytes", before.len(), text.len());
         assert_eq!(value(&text, "tributary_refusals_total{code=\"busy\"}"), Some(1.0));

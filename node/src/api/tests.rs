@@ -227,6 +227,35 @@ async fn a_name_that_somebody_pointed_at_this_machine_is_not_served() {
 }
 
 #[tokio::test]
+async fn a_page_that_came_from_elsewhere_is_not_answered_and_no_page_may_read_across() {
+    let scene = Scene::new();
+    for (origin, status) in [
+        ("http://localhost:3000", 200),
+        ("http://127.0.0.1", 200),
+        ("http://[::1]:8790", 200),
+        ("https://gateway.example", 200),
+        ("https://evil.example", 403),
+        ("http://localhost.evil.example", 403),
+        ("http://203.0.113.9", 403),
+        ("null", 403),
+        ("", 403),
+        ("localhost", 403),
+    ] {
+        for (method, path) in [("GET", "/v1/models"), ("GET", "/health")] {
+            let headers = [("Origin", origin)];
+            let reply = scene.say(&client::Ask { method, path, headers: &headers, ..client::Ask::new(&bearer(1)) }).await;
+            assert_eq!(reply.status, status, "{path} for {origin:?}");
+            assert!(!reply.headers.iter().any(|(name, _)| name.starts_with("access-control")), "{:?}", reply.headers);
+        }
+    }
+    let to_itself = [("Origin", "http://203.0.113.9:8790")];
+    let key = bearer(1);
+    let asked = client::Ask { path: "/v1/models", host: Some("203.0.113.9:8790"), headers: &to_itself, ..client::Ask::new(&key) };
+    assert_eq!(scene.say(&asked).await.status, 200, "a page that this gateway's own address served");
+    scene.stop().await;
+}
+
+#[tokio::test]
 async fn a_body_that_cannot_be_read_is_refused_with_its_reason() {
     let scene = Scene::with(GENEROUS, Bounds { body_wait: Duration::from_millis(200), ..Bounds::default() });
     let key = bearer(1);

@@ -19,7 +19,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     middleware::{self, Next},
     routing::get,
 };
@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::front::{Front, resident_bytes};
 use crate::{
     api::{
-        is_this_machine,
+        is_own_page, is_this_machine,
         server::{Manner, serve_routes},
     },
     metrics::{EngineFacts, Facts, MEDIA_TYPE},
@@ -60,11 +60,20 @@ fn router(front: Arc<Front>) -> Router {
 }
 
 async fn guard(request: Request, next: Next) -> Response<Body> {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if named.is_some_and(|host| is_this_machine(host, &[])) {
-        return next.run(request).await;
+    match strange(request.headers()) {
+        Some(why) => say(StatusCode::FORBIDDEN, TEXT, why),
+        None => next.run(request).await,
     }
-    say(StatusCode::FORBIDDEN, TEXT, "the Host header names another machine: use the address that the node printed\n")
+}
+
+/// Why a request with these headers is not this machine's own, if it is not.
+fn strange(headers: &HeaderMap) -> Option<&'static str> {
+    let said = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let (host, origin) = (said(header::HOST), said(header::ORIGIN));
+    if !host.is_some_and(|host| is_this_machine(host, &[])) {
+        return Some("the Host header names another machine: use the address that the node printed\n");
+    }
+    origin.filter(|origin| !is_own_page(origin, host, &[])).map(|_| "the page of another machine asks (Origin)\n")
 }
 
 async fn metrics(State(front): State<Arc<Front>>) -> Response<Body> {

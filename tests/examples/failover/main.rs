@@ -73,7 +73,7 @@ impl Drawn {
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from(((mixed ^ (mixed >> 31)) >> 32) * end as u64 >> 32).expect("below a usize")
+        usize::try_from((((mixed ^ (mixed >> 31)) >> 32) * end as u64) >> 32).expect("below a usize")
     }
 }
 
