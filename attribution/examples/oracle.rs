@@ -3,32 +3,25 @@
 //!
 //!     cargo run -p attribution --example oracle -- CASES.jsonl [SEQUENCES] [SEED]
 //!
-//! infini-gram counts tokens and this index bytes from word starts on. A token is written as a word of four letters here, so a run of tokens is a
-//! run of words, and no word begins another. Corpora: words as rare as in prose, with spliced repeats; one token for ever; a Fibonacci word, of all
-//! texts the most repetitive that has no period; equal headers; two tokens at random; documents of one to three tokens. Queries: runs of the
-//! corpus, cut, spliced, with a token changed, over the ends of documents, and tokens that sort before and behind all others.
+//! infini-gram counts tokens, so the index is in token mode, over u16 and u32. Corpora: words as rare as in prose, with spliced repeats; one token for
+//! ever; a Fibonacci word, of all texts the most repetitive that has no period; equal headers of wide tokens; two tokens at random; documents of one
+//! to three tokens. Queries: runs of the corpus, cut, spliced, with a token changed, over the ends of documents, and tokens that sort before and
+//! behind all others.
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufWriter, Write},
-    sync::Arc,
 };
 
 use anyhow::{Context, Result, ensure};
 use attribution::{
-    index::{DatanetIndex, Index, Segment, Source},
+    index::tokens::{Token, TokenIndex},
     parameters,
 };
 use serde_json::json;
-use types::{
-    id::{Address, AssetId, AssetVersion},
-    text::{WINDOW, text_root},
-};
 
-/// Bytes of a word and the space behind it.
-const STRIDE: usize = 5;
-/// Longest query: its text and one more word stay within the window that the index orders by.
+/// Longest query; of wide tokens fewer are told apart.
 const QUERY_TOKENS_MAX: usize = 48;
 /// Sequences unless asked otherwise: with count, find, longest match and infinite-gram of each, above 100,000 queries.
 const SEQUENCES: u64 = 30_000;
@@ -110,8 +103,10 @@ fn fibonacci() -> Document {
 }
 
 fn corpora(random: &mut Random) -> Vec<Corpus> {
-    let header: Document = (0..30).map(|_| rare(random)).collect();
-    let headed = |random: &mut Random| [header.clone(), (0..1 + random.below(12)).map(|_| rare(random)).collect()].concat();
+    // Wide tokens: what lies above 16 bits tells some apart.
+    let wide = |random: &mut Random| rare(random) + 65_536 * random.token(3);
+    let header: Document = (0..30).map(|_| wide(random)).collect();
+    let headed = |random: &mut Random| [header.clone(), (0..1 + random.below(12)).map(|_| wide(random)).collect()].concat();
     vec![
         Corpus { name: "prose", tokens: "u16", documents: prose(random) },
         Corpus { name: "one token", tokens: "u8", documents: (1..40).map(|length| vec![7; length * 5]).collect() },
@@ -126,68 +121,24 @@ fn corpora(random: &mut Random) -> Vec<Corpus> {
     ]
 }
 
-const LETTERS: &[u8; 16] = b"abcdefghijklmnop";
-
-/// The words of tokens: letters a to p, four a token.
-fn spelled(tokens: &[u32]) -> String {
-    let word =
-        |token: &u32| (0..4).rev().map(|digit| char::from(LETTERS[(token >> (4 * digit)) as usize % LETTERS.len()])).collect::<String>();
-    tokens.iter().map(word).collect::<Vec<_>>().join(" ")
+/// Tokens as the index has them.
+fn narrowed<T: Token>(tokens: &[u32]) -> Vec<T> {
+    tokens.iter().filter_map(|token| T::try_from(*token).ok()).collect()
 }
 
-/// An index of one Datanet, each document a contribution of its own, in two segments: what spans segments is asked as well.
-fn indexed(documents: &[Document]) -> Result<Index> {
-    let texts: Vec<String> = documents.iter().map(|document| spelled(document) + "\0").collect();
-    let source = |(block, text): (u64, &'_ String)| (block, text_root(text.as_bytes()), text.clone());
-    let sources: Vec<_> = (0..).zip(&texts).map(source).collect();
-    let source = |(block, text_root, text): &(u64, _, String)| Source {
-        contributor: Address([1; 20]),
-        block: *block,
-        ordinal: 0,
-        text_root: *text_root,
-        text: Box::leak(text.clone().into_boxed_str()).as_bytes(),
-    };
-    let (early, late) = sources.split_at(sources.len() / 2);
-    let built =
-        [(early, 0), (late, early.len() as u64)].map(|(part, row)| Segment::build(&part.iter().map(source).collect::<Vec<_>>(), row));
-    let datanet = DatanetIndex::new(AssetVersion { asset: AssetId(1), version: 1 }, built.into_iter().collect::<Result<_, _>>()?)?;
-    Ok(Index::new(vec![Arc::new(datanet)])?)
+/// An index in two segments: what spans segments is asked as well.
+fn indexed<T: Token>(documents: &[Document]) -> Result<TokenIndex<T>> {
+    let documents: Vec<Vec<T>> = documents.iter().map(|document| narrowed(document)).collect();
+    let (early, late) = documents.split_at(documents.len() / 2);
+    let mut index = TokenIndex::default();
+    index.push(early)?;
+    index.push(late)?;
+    Ok(index)
 }
 
-/// Numbers of the tokens at which a run stands, counted through all documents.
-fn places(index: &Index, run: &[u32]) -> Vec<u64> {
-    let text = spelled(run);
-    let mut found = Vec::new();
-    let mut first_token = 0;
-    for segment in index.datanets().iter().flat_map(|datanet| datanet.segments()) {
-        // Contributions begin at multiples of 64: tokens are counted by the documents' own bytes.
-        let tokens_before: Vec<u64> = segment
-            .documents()
-            .iter()
-            .scan(first_token, |tokens, row| {
-                let before = *tokens;
-                *tokens += (u64::from(row.length) + 1) / STRIDE as u64;
-                Some(before)
-            })
-            .collect();
-        for at in segment.array().slice(segment.range(text.as_bytes())).iter() {
-            let (document, row) = segment.document_at(u64::from(at)).expect("an entry stands in a document");
-            found.push(tokens_before[document] + (u64::from(at) - row.start) / STRIDE as u64);
-        }
-        first_token += segment.documents().iter().map(|row| (u64::from(row.length) + 1) / STRIDE as u64).sum::<u64>();
-    }
-    found.sort_unstable();
-    found
-}
-
-/// Tokens of the longest prefix that stands in the index.
-fn longest(index: &Index, tokens: &[u32]) -> usize {
-    (index.find_longest(spelled(tokens).as_bytes()) + 1) / STRIDE
-}
-
-fn query(random: &mut Random, corpus: &Corpus) -> Vec<u32> {
+fn query(random: &mut Random, corpus: &Corpus, longest: usize) -> Vec<u32> {
     let documents = &corpus.documents;
-    let most = if random.below(3) == 0 { QUERY_TOKENS_MAX } else { 6 };
+    let most = if random.below(3) == 0 { longest } else { 6 };
     let (one, other) = (random.place(documents.len()), random.place(documents.len()));
     let mut tokens = match random.below(6) {
         // Over the end of one document into the next, which stands nowhere.
@@ -203,7 +154,7 @@ fn query(random: &mut Random, corpus: &Corpus) -> Vec<u32> {
         let at = random.place(tokens.len());
         tokens[at] = (tokens[at] + 1 + random.token(3)) % 255;
     }
-    tokens.truncate(QUERY_TOKENS_MAX);
+    tokens.truncate(longest);
     tokens
 }
 
@@ -222,13 +173,13 @@ fn answer(random: &mut Random, corpus: &Corpus) -> Vec<u32> {
 
 /// OLMoTrace's rules (arXiv 2504.07096, section 3) over this index: from each token on the longest run that stands in the corpus, cut behind its
 /// first delimiter, unless it lies within an earlier one; of these the ceil(0.05 L) least likely by their tokens. Runs, then the kept ones.
-fn olmotrace(index: &Index, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimiters: &[u32]) -> Result<[Vec<Run>; 2]> {
+fn olmotrace<T: Token>(index: &TokenIndex<T>, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimiters: &[u32]) -> Result<[Vec<Run>; 2]> {
     let total: u64 = counts.values().sum();
     let mut runs: Vec<Run> = Vec::new();
     for start in 0..tokens.len() {
-        let rest = &tokens[start..tokens.len().min(start + WINDOW / STRIDE)];
-        let length = longest(index, rest);
-        ensure!(length == tokens.len() - start || length < WINDOW / STRIDE, "a run of {length} tokens fills the window");
+        let rest = &tokens[start..tokens.len().min(start + T::RUN_MAX)];
+        let length = index.longest(&narrowed(rest))?;
+        ensure!(length == tokens.len() - start || length < T::RUN_MAX, "a run of {length} tokens is as long as any that is told apart");
         let end = rest[..length].iter().position(|token| delimiters.contains(token)).map_or(start + length, |at| start + at + 1);
         if end > start && runs.last().is_none_or(|last| end > last[1]) {
             runs.push([start, end]);
@@ -248,24 +199,30 @@ fn olmotrace(index: &Index, counts: &BTreeMap<u32, u64>, tokens: &[u32], delimit
     Ok([runs, kept])
 }
 
-fn write(out: &mut impl Write, random: &mut Random, corpus: &Corpus, sequences: u64) -> Result<()> {
-    let index = indexed(&corpus.documents)?;
+fn write<T: Token>(out: &mut impl Write, random: &mut Random, corpus: &Corpus, sequences: u64) -> Result<()> {
+    let index = indexed::<T>(&corpus.documents)?;
     writeln!(out, "{}", json!({ "corpus": corpus.name, "tokens": corpus.tokens, "documents": corpus.documents }))?;
     for number in 0..sequences {
-        let tokens = query(random, corpus);
-        let places = places(&index, &tokens);
-        let suffix = (0..tokens.len()).find(|start| longest(&index, &tokens[*start..tokens.len() - 1]) >= tokens.len() - 1 - start);
-        let suffix = suffix.unwrap_or(tokens.len() - 1);
+        let tokens = query(random, corpus, QUERY_TOKENS_MAX.min(T::RUN_MAX));
+        let run: Vec<T> = narrowed(&tokens);
+        let places = index.find(&run, usize::MAX)?;
+        let (last, context) = run.split_last().context("a query has tokens")?;
+        let (suffix, next) = index.next_infinite(context)?;
         let mut case = json!({
             "query": tokens,
             "count": places.len(),
-            "first": places.first(),
-            "sum": places.iter().sum::<u64>(),
+            "first": places.first().map(|place| place.token),
+            "sum": places.iter().map(|place| place.token).sum::<u64>(),
             // The longest suffix of all but the last token that stands in the corpus, how often it does, and how often with the last token.
-            "suffix": [tokens.len() - 1 - suffix, self::places(&index, &tokens[suffix..tokens.len() - 1]).len(), self::places(&index, &tokens[suffix..]).len()],
+            "suffix": [suffix, usize::try_from(next.count)?, usize::try_from(next.probability(*last).count)?],
         });
         if number % 4 == 0 {
-            case["longest"] = (0..tokens.len()).map(|start| longest(&index, &tokens[start..])).collect();
+            case["longest"] = (0..run.len()).map(|start| Ok(index.longest(&run[start..])?)).collect::<Result<_>>()?;
+        }
+        if number % 16 == 0 {
+            // All that follows the whole context, and its longest end that stands.
+            let whole = index.next(context)?;
+            case["next"] = [whole, next].iter().map(|next| json!([next.count, next.ends, pairs(&next.next)])).collect();
         }
         writeln!(out, "{case}")?;
     }
@@ -283,6 +240,11 @@ fn write(out: &mut impl Write, random: &mut Random, corpus: &Corpus, sequences: 
     Ok(())
 }
 
+/// Tokens with their counts.
+fn pairs<T: Token>(next: &BTreeMap<T, u64>) -> Vec<(u32, u64)> {
+    next.iter().map(|(token, count)| ((*token).into(), *count)).collect()
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().context("expected the file to write")?;
@@ -291,7 +253,12 @@ fn main() -> Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     let corpora = corpora(&mut random);
     for corpus in &corpora {
-        write(&mut out, &mut random, corpus, sequences.div_ceil(corpora.len() as u64))?;
+        let sequences = sequences.div_ceil(corpora.len() as u64);
+        match corpus.tokens {
+            "u32" => write::<u32>(&mut out, &mut random, corpus, sequences)?,
+            // A byte's tokens are infini-gram's alone.
+            _ => write::<u16>(&mut out, &mut random, corpus, sequences)?,
+        }
     }
     Ok(out.flush()?)
 }

@@ -21,6 +21,7 @@ mod rows;
 mod salted;
 mod segment;
 mod statistics;
+pub mod tokens;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 

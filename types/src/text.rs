@@ -141,8 +141,8 @@ pub const fn leaf_count(len: usize) -> usize {
 
 /// Bytes of leaf `index` in a text of `len` bytes.
 pub fn leaf_range(index: usize, len: usize) -> Range<usize> {
-    let start = (index * LEAF_STRIDE).min(len);
-    start..(start + LEAF_BYTES).min(len)
+    let start = index.saturating_mul(LEAF_STRIDE).min(len);
+    start..start.saturating_add(LEAF_BYTES).min(len)
 }
 
 /// The bytes of every leaf of `text`, in order.
@@ -245,6 +245,14 @@ mod tests {
             let window = start..(start + WINDOW).min(len);
             let leaf = leaf_range(start / LEAF_STRIDE, len);
             assert!(leaf.start <= window.start && window.end <= leaf.end, "{start}");
+        }
+    }
+
+    #[test]
+    fn a_leaf_past_the_end_is_empty_whatever_its_number() {
+        // Found by fuzzing: the number times the stride overflowed.
+        for index in [2, usize::MAX / LEAF_STRIDE, usize::MAX / LEAF_STRIDE + 1, usize::MAX] {
+            assert_eq!(leaf_range(index, 100), 100..100, "{index}");
         }
     }
 

@@ -10,6 +10,7 @@ mod bench;
 mod contracts;
 mod demo;
 mod fetch;
+mod fuzz;
 mod oracle;
 mod python;
 mod shell;
@@ -52,6 +53,9 @@ enum Command {
     Soak {
         /// Names.
         names: Vec<String>,
+        /// Of the campaign `fuzz`: seconds for each of its targets (180).
+        #[arg(long, value_name = "N")]
+        seconds: Option<u32>,
     },
     /// Print measured figures beside their limits.
     Bench(bench::Options),
@@ -64,7 +68,7 @@ fn main() -> ExitCode {
         Command::Test { steps } => test::run(&steps),
         Command::Fetch { what } => fetch::run(what),
         Command::Demo { arguments } => demo::run(&arguments),
-        Command::Soak { names } => soak::run(&names),
+        Command::Soak { names, seconds } => soak::run(&names, seconds),
         Command::Bench(options) => bench::run(&options),
         Command::Audit(options) => audit::run(&options),
     };

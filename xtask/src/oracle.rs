@@ -1,7 +1,7 @@
-//! The attribution index before two other searchers, infini-gram and a naive one: the same answers to the same queries.
+//! The attribution index in token mode before two other searchers, infini-gram and a naive one: the same answers to the same queries.
 //!
 //! An example of `attribution` writes queries with the index's answers, `tests/fixtures/attribution/oracle.py` asks the others. A sequence makes ten
-//! queries or more: counts, places, longest matches, infinite-gram; every fortieth of a corpus like prose an answer traced by OLMoTrace's rules.
+//! queries or more: counts, places, longest matches, infinite-gram, one in sixteen what follows; every fortieth of a corpus like prose an answer traced by OLMoTrace's rules.
 //! infini-gram starts a thread for each search, so a loaded machine takes long: 6,000 sequences take some ten seconds of one processor.
 
 use std::fs;

@@ -1,15 +1,17 @@
 //! Campaigns: tests of the gate, run for longer. What the gate tries a thousand times, a campaign tries a hundred times as often.
 //!
 //! A campaign is a test's name and a variable that says how many cases it tries; it fails as the test fails, naming the first case at odds. One is a
-//! benchmark that holds ratios of its own rows to a least: what is timed is no part of the gate.
+//! benchmark that holds ratios of its own rows to a least, one a program that holds hard texts to multiples of ordinary text: what is timed is no part of
+//! the gate. One has no test there: fuzzing by coverage, whose findings become tests.
 
 use std::env;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::shell::{cargo, execute};
-use crate::{contracts, oracle};
+use crate::fetch::{self, What};
+use crate::shell::{cache, cargo, command, execute, target};
+use crate::{contracts, fuzz, oracle};
 
 /// One campaign.
 struct Campaign {
@@ -33,11 +35,15 @@ enum Runs {
     Example(&'static str),
     /// The attribution index before other searchers.
     Oracle,
+    /// Decoders before libFuzzer.
+    Fuzz,
+    /// Indexes of texts that are hard to sort, at size.
+    Hard,
 }
 
-use Runs::{Example, Oracle, Program, Tests};
+use Runs::{Example, Fuzz, Hard, Oracle, Program, Tests};
 
-const CAMPAIGNS: [Campaign; 11] = [
+const CAMPAIGNS: [Campaign; 13] = [
     Campaign {
         name: "differential",
         about: "Rust and the contracts agree byte for byte",
@@ -74,6 +80,13 @@ const CAMPAIGNS: [Campaign; 11] = [
         is_repeated: false,
     },
     Campaign {
+        name: "fuzz",
+        about: "what decodes the bytes of a stranger neither panics nor takes memory out of proportion, each target for so long",
+        runs: Fuzz,
+        cases: ("TRIBUTARY_FUZZ_SECONDS", "180"),
+        is_repeated: false,
+    },
+    Campaign {
         name: "kernels",
         about: "every path of the processor is four times as quick as plain loops in products of exact and attention, and as quick as it was in the rest, by processor time",
         // Built as the gate builds it: kernels are optimised there.
@@ -103,6 +116,13 @@ const CAMPAIGNS: [Campaign; 11] = [
         is_repeated: false,
     },
     Campaign {
+        name: "pathological",
+        about: "texts that are hard to sort are indexed within the memory given, and built and asked within a stated multiple of ordinary text",
+        runs: Hard,
+        cases: ("TRIBUTARY_PATHOLOGICAL_MB", "100"),
+        is_repeated: false,
+    },
+    Campaign {
         name: "properties",
         about: "what holds for the cases that the gate draws, the same ones each time, holds for others",
         runs: Tests(
@@ -121,11 +141,27 @@ const CAMPAIGNS: [Campaign; 11] = [
     },
 ];
 
-/// Runs the campaigns that are named; all of them without a name.
+/// What ordinary text is made of.
+const SOURCES: [&str; 4] = ["hp.obo", "icd10cm.xml", "cwe-1003.csv", "topics.txt"];
+
+/// Builds and asks an index of so many megabytes of each text that is hard to sort.
+fn hard(megabytes: u32) -> Result<()> {
+    let sources = SOURCES.map(|name| cache("text").join(name));
+    if !sources.iter().all(|source| source.is_file()) {
+        fetch::run(What::Text)?;
+    }
+    // As the gate builds it, where the index is optimised.
+    execute(cargo().args(["build", "--workspace", "--example", "attribution_bench"]))?;
+    let mut program = command(target().join("debug/examples/attribution_bench"));
+    program.arg("hard").arg(target().join("soak/pathological")).arg(megabytes.to_string());
+    execute(program.args(sources))
+}
+
+/// Runs the campaigns that are named, all of them without a name; fuzzing takes `seconds` for each target, if they are given.
 ///
 /// # Errors
 /// If one fails, or none is called so.
-pub(crate) fn run(names: &[String]) -> Result<()> {
+pub(crate) fn run(names: &[String], seconds: Option<u32>) -> Result<()> {
     let is_chosen = |campaign: &&Campaign| names.is_empty() || names.iter().any(|name| name == campaign.name);
     let known = CAMPAIGNS.map(|campaign| campaign.name).join(", ");
     ensure!(
@@ -141,7 +177,8 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         let start = Instant::now();
         let (variable, usual) = campaign.cases;
         // Whoever asks for another count has asked for it.
-        let count = env::var(variable).unwrap_or_else(|_| usual.to_owned());
+        let given = seconds.filter(|_| matches!(campaign.runs, Fuzz)).map(|seconds| seconds.to_string());
+        let count = given.or_else(|| env::var(variable).ok()).unwrap_or_else(|| usual.to_owned());
         let number = || count.parse().with_context(|| format!("{variable} is {count:?}, not a number"));
         match campaign.runs {
             // With the features of the whole workspace, as the gate builds it.
@@ -162,12 +199,19 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
                 execute(std::process::Command::new(example).env("TRIBUTARY_ANVIL", contracts::anvil()).env(variable, &count))?;
             }
             Oracle => oracle::compare(number()?)?,
+            Fuzz => fuzz::run(number()?)?,
+            Hard => hard(number()?)?,
         }
         println!(
             "{}: {}, {count} {} ({variable}), {:.1} s",
             campaign.name,
             campaign.about,
-            if campaign.is_repeated { "rounds" } else { "cases" },
+            match campaign.runs {
+                _ if campaign.is_repeated => "rounds",
+                Fuzz => "seconds",
+                Hard => "MB",
+                Tests(..) | Program(_) | Oracle => "cases",
+            },
             start.elapsed().as_secs_f64()
         );
     }

@@ -2,16 +2,18 @@
 //!
 //!     cargo run --release -p attribution --example attribution_bench -- FOLDER MEGABYTES COLD_MEGABYTES SOURCE...
 //!     ... attribution_bench asked FOLDER SEGMENT...
+//!     ... attribution_bench hard FOLDER MEGABYTES SOURCE...
 //!
 //! The text is made from the sources by a seeded walk (`walk.rs`), so the same everywhere; it lies in the segments alone. An index of MEGABYTES is built
 //! by one thread in 1 GiB, then by two, each in a process of its own; asked in memory; and asked with none of it in the system's cache, or another of
 //! COLD_MEGABYTES, if that is more. libsais sorts the suffixes of a part of the same text; the folder is left with that part and queries as infini-gram
 //! reads them. The rest is removed. The second form asks segments that lie there, made by `build FOLDER MEGABYTES MEMORY_MIB THREADS SOURCE...`: in memory,
-//! then cold.
+//! then cold. The third builds and asks texts that are hard to sort beside ordinary text, and fails where one takes too much (`hard.rs`).
 
 mod answers;
 mod built;
 mod evidence;
+mod hard;
 mod meter;
 mod peer;
 mod walk;
@@ -58,6 +60,9 @@ fn main() -> Outcome<()> {
     if let Some(("build", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         println!("{}", serde_json::to_string(&Wanted::from_arguments(rest)?.here()?)?);
         return Ok(());
+    }
+    if let Some((first, rest)) = arguments.split_first().filter(|(first, _)| first.starts_with("hard")) {
+        return if first == "hard-one" { hard::one(rest) } else { hard::all(rest) };
     }
     if let [first, folder, segments @ ..] = arguments.as_slice()
         && first == "asked"

@@ -81,7 +81,7 @@ impl Index {
 }
 
 /// The offsets in a range of ranks, smallest first: the range's minimum, then those of what lies on both sides of it.
-fn ascending(segment: &Segment, ranks: Range<usize>) -> impl Iterator<Item = u32> {
+pub(super) fn ascending(segment: &Segment, ranks: Range<usize>) -> impl Iterator<Item = u32> {
     let mut left = BinaryHeap::new();
     let mut queued = Some(ranks).into_iter().collect::<Vec<_>>();
     std::iter::from_fn(move || {

@@ -6,7 +6,7 @@
 //!
 //! Work: a group of equal continuations costs one binary search, so what follows a common word costs by how many ways it is followed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use types::text::{self, WINDOW};
 
@@ -135,24 +135,37 @@ impl Index {
         if context.len() > CONTEXT_BYTES_MAX {
             return Err(StatisticsError::Context(context.len()));
         }
-        let mut groups = 0_usize;
+        let mut ways = 0;
         for (_, _, segment) in self.segments().filter(|_| !context.is_empty()) {
-            let ranks = segment.range(context);
-            let mut rank = ranks.start;
-            while let Some(first) = (rank < ranks.end).then(|| rest(segment, rank, context.len())).flatten() {
-                let first = key(first);
-                let is_same = |at: usize| rest(segment, at, context.len()).is_some_and(|rest| key(rest) == first);
-                let end = boundary(rank + 1, ranks.end, is_same);
-                tell(first, as_u64(end - rank));
-                rank = end;
-                groups += 1;
-                if groups > CONTINUATIONS_MAX {
-                    return Err(StatisticsError::Continuations);
-                }
-            }
+            groups(segment, segment.range(context), context.len(), &mut ways, &key, &mut tell)?;
         }
         Ok(())
     }
+}
+
+/// Calls `tell` with each different `key` of what follows the first `skip` bytes at these ranks, and how many follow so; `ways` counts the calls, which
+/// may be [`CONTINUATIONS_MAX`]. A key is a beginning of what it is given that its own bytes decide.
+pub(super) fn groups(
+    segment: &Segment,
+    ranks: Range<usize>,
+    skip: usize,
+    ways: &mut usize,
+    key: impl for<'t> Fn(&'t [u8]) -> &'t [u8],
+    mut tell: impl FnMut(&[u8], u64),
+) -> Result<(), StatisticsError> {
+    let mut rank = ranks.start;
+    while let Some(first) = (rank < ranks.end).then(|| rest(segment, rank, skip)).flatten() {
+        let first = key(first);
+        let is_same = |at: usize| rest(segment, at, skip).is_some_and(|rest| key(rest) == first);
+        let end = boundary(rank + 1, ranks.end, is_same);
+        tell(first, as_u64(end - rank));
+        rank = end;
+        *ways += 1;
+        if *ways > CONTINUATIONS_MAX {
+            return Err(StatisticsError::Continuations);
+        }
+    }
+    Ok(())
 }
 
 /// The first rank from `start` on that does not belong: steps that double, then a binary search, so that small groups cost little.
