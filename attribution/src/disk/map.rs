@@ -70,12 +70,6 @@ pub(crate) struct Asked {
     is_cold: bool,
 }
 
-impl Asked {
-    pub(crate) const fn is_cold(&self) -> bool {
-        self.is_cold
-    }
-}
-
 /// A mapped file.
 pub(crate) struct Map {
     bytes: Mmap,
