@@ -447,8 +447,8 @@ impl Work {
     fn write_group(&self, laid: &Laid, ranks: &Range<usize>, ordered: &Ordered, is_first_known: bool) -> Result<(), BuildFileError> {
         let [array, marks, tops] = Self::places(laid, ranks, is_first_known);
         for (entries, number) in ordered.starts.chunks(CHUNK_BYTES / 4).zip(0..) {
-            let bytes: Vec<u8> = entries.iter().flat_map(|start| start.to_le_bytes()).collect();
-            self.write(array.start + number * CHUNK_BYTES, &bytes)?;
+            let bytes: Vec<[u8; 4]> = entries.iter().map(|start| start.to_le_bytes()).collect();
+            self.write(array.start + number * CHUNK_BYTES, bytes.as_flattened())?;
         }
         let first = ranks.start.div_ceil(MARK_STRIDE);
         let mark = |place: usize| ordered.marks.get(place - first).copied().unwrap_or(0);

@@ -15,7 +15,7 @@ use types::text::WINDOW;
 use super::{
     bytes::Asked,
     format::Section,
-    marks::{CELL_BYTES, MARK_STRIDE, TOP_MARKS, TOP_STRIDE, is_set, likeliest, parting, settled, shared},
+    marks::{CELL_BYTES, MARK_STRIDE, TOP_MARKS, TOP_STRIDE, is_set, parting, settled, shared},
     order::as_index,
     segment::Segment,
 };
@@ -71,11 +71,11 @@ impl Segment {
         let before = if untold.is_empty() {
             untold.start
         } else {
-            let met = likeliest(&untold, |top| tops.mark(top), pattern);
+            let met = tops.likeliest(&untold, pattern);
             settled(&untold, |top| tops.mark(top), met, self.parts(met * TOP_STRIDE, pattern), pattern)
         };
         let among = self.among(before);
-        let met = likeliest(&among, |place| marks.get(place), pattern);
+        let met = marks.likeliest(&among, pattern);
         let parting = self.parts(met * MARK_STRIDE, pattern);
         Met { place: settled(&among, |place| marks.get(place), met, parting, pattern), longest: shared(pattern, parting) }
     }
@@ -185,7 +185,7 @@ impl Segment {
         let untold: Vec<Range<usize>> = patterns.iter().map(|pattern| tops.untold(pattern)).collect();
         let mut before: Vec<usize> = untold.iter().map(|untold| untold.start).collect();
         let open = untold.iter().enumerate().filter(|(_, untold)| !untold.is_empty());
-        let top = |(number, untold): (usize, &Range<usize>)| (number, likeliest(untold, |top| tops.mark(top), patterns[number]));
+        let top = |(number, untold): (usize, &Range<usize>)| (number, tops.likeliest(untold, patterns[number]));
         let met: Vec<(usize, usize)> = open.map(top).collect();
         let mut probes: Vec<Probe> = met.iter().map(|(number, top)| Probe::at(*number, top * TOP_STRIDE)).collect();
         self.look(asked, &mut probes);
@@ -195,7 +195,7 @@ impl Segment {
         }
         let among: Vec<Range<usize>> = before.into_iter().map(|tops| self.among(tops)).collect();
         self.want_marks(asked, among.iter().map(|among| among.start));
-        let met = among.iter().zip(patterns).map(|(among, pattern)| likeliest(among, |place| marks.get(place), pattern));
+        let met = among.iter().zip(patterns).map(|(among, pattern)| marks.likeliest(among, pattern));
         let met: Vec<usize> = met.collect();
         let mut probes: Vec<Probe> = met.iter().enumerate().map(|(number, place)| Probe::at(number, place * MARK_STRIDE)).collect();
         self.look(asked, &mut probes);
