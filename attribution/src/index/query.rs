@@ -8,7 +8,7 @@
 //!
 //! Where a text's last place stands the marks tell as well: of windows that begin alike each has a mark beyond that.
 
-use std::ops::Range;
+use std::{hint::black_box, ops::Range};
 
 use types::text::WINDOW;
 
@@ -97,16 +97,24 @@ impl Segment {
             return 0..0;
         }
         let met = self.meet(pattern);
+        let run = self.run_top(pattern, met).map(|top| self.last_bounds(pattern, met, top));
+        self.fetch([self.between(met.place), run.as_ref().map_or(0..0, |open| open.ranks.clone())]);
         let (first, longest) = self.lower(pattern, met);
         if longest < pattern.len() {
             return first..first;
         }
-        let open = match self.run_top(pattern, met) {
-            Some(top) => self.last_bounds(pattern, met, top),
-            None => Open::near(first..self.between(met.place).end.max(first)),
-        };
+        let open = run.unwrap_or_else(|| Open::near(first..self.between(met.place).end.max(first)));
         let array = self.array();
         first..partition(open, |rank| array.get(rank).is_some_and(|start| self.window(start).starts_with(pattern))).max(first)
+    }
+
+    /// Reads a byte of each window at these ranks, which are few, so that they come from memory at once; not of a file, where each may be a page that is not there.
+    fn fetch(&self, ranks: [Range<usize>; 2]) {
+        if !self.is_mapped() {
+            let (array, text) = (self.array(), self.text());
+            let starts = ranks.into_iter().flat_map(|ranks| array.slice(ranks).iter());
+            black_box(starts.fold(0, |sum, start| sum ^ text.get(as_index(start)).copied().unwrap_or(0)));
+        }
     }
 
     /// The last top up to which marked windows begin with `pattern`, or the one before them; nothing where no marked window does.

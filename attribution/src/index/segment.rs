@@ -235,10 +235,15 @@ impl Segment {
         Marks::new(self.section(Section::Marks))
     }
 
+    /// Whether it lies in a file.
+    pub(super) const fn is_mapped(&self) -> bool {
+        self.bytes.is_mapped()
+    }
+
     /// Every 1,024th window, in memory.
     pub(super) fn tops(&self) -> Tops<'_> {
         let section = || self.section(Section::Tops);
-        Tops::new(if self.bytes.is_mapped() { self.tops.get_or_init(|| section().to_vec()) } else { section() })
+        Tops::new(if self.is_mapped() { self.tops.get_or_init(|| section().to_vec()) } else { section() })
     }
 
     fn text_tree(&self) -> CrownView<'_> {
