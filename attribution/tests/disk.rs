@@ -255,6 +255,30 @@ fn a_flipped_byte_is_named_and_nothing_opens_to_another_root() {
 }
 
 #[test]
+fn damaged_marks_and_tops_are_refused_by_name() {
+    let segment = in_memory(&owned(&texts::prose(2, 20_000)));
+    let whole = segment.to_bytes();
+    // Behind the array: marks of 12 bits for every fourth entry, then 18 bytes for every 1,024th.
+    let (entries, array) = (segment.array().len(), segment.array().iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
+    let array = whole.windows(array.len()).position(|bytes| bytes == array).unwrap();
+    let marks = (array + 4 * entries).next_multiple_of(64);
+    let tops = (marks + entries.div_ceil(8) * 3).next_multiple_of(64);
+    for (at, name) in [
+        (marks, "marks"),
+        (marks + entries.div_ceil(8) * 3 - 1, "marks"),
+        (tops, "tops"),
+        (tops + entries.div_ceil(1_024) * 18 - 1, "tops"),
+    ] {
+        let mut bytes = whole.to_vec();
+        bytes[at] ^= 1;
+        assert_eq!(
+            Segment::from_bytes(bytes).unwrap_err().to_string(),
+            format!("section {name} of the segment is damaged: build it again")
+        );
+    }
+}
+
+#[test]
 fn a_file_that_is_short_long_foreign_or_none_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let segment = in_memory(&owned(&texts::prose(1, 700)));
@@ -276,6 +300,10 @@ fn a_file_that_is_short_long_foreign_or_none_is_refused_by_name() {
     }
     fs::write(&path, vec![b'x'; 9_000]).unwrap();
     assert!(matches!(refused(None), FormatError::Header(_)));
+    let mut older = whole.clone();
+    older[7] -= 1;
+    fs::write(&path, older).unwrap();
+    assert_eq!(refused(None).to_string(), "no segment of this form (it is of another version's form): build it again");
     assert!(matches!(open_segment(&folder.path().join("none.seg"), None), Err(OpenError::File { .. })));
 }
 

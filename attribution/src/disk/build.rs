@@ -4,7 +4,7 @@
 //! 2. Sampled keys divide the word starts into groups that fit a thread's part of the memory; one pass puts each start into its group
 //!    ([`super::spill`]), whose length gives its place.
 //! 3. Threads take groups: read, sort ([`super::sort`]), write to their place. What is done is noted ([`super::journal`]).
-//! 4. One pass over the array makes minima and tree, one over everything the digests. Then the file gets its name.
+//! 4. One pass over the array makes minima and tree, one over everything the digests; marks where groups meet are looked up. Then the file gets its name.
 //!
 //! The text is read through the system's cache and never mapped: memory holds an eighth of a byte per byte of text, 64 bytes for each word start of
 //! the groups under way, and 32 bytes for each 1,024 bytes of text. The bytes that come out depend on the contributions alone. The disk holds
@@ -26,7 +26,10 @@ use std::{
     thread,
 };
 
-use types::id::{Address, Hash32};
+use types::{
+    id::{Address, Hash32},
+    text::WINDOW,
+};
 
 use super::{
     code::Code,
@@ -37,7 +40,8 @@ use super::{
     starts::{Key, Starts, Text, wide},
 };
 use crate::index::{
-    Both, BuildError, Entry, GUIDE_STRIDE, HEADER_BYTES, Laid, PADDING, Section, Source, Summary, Table, Tombstone, in_turn,
+    Both, BuildError, CELL_BYTES, Entry, HEADER_BYTES, Laid, MARK_STRIDE, Marks, PADDING, SECTIONS, Section, Source, Summary,
+    TOP_KEY_BYTES, TOP_STRIDE, Table, Tombstone, cell, cells_len, in_turn, parting, top_key, tops_len,
 };
 
 /// A section with the digest of its bytes.
@@ -165,8 +169,9 @@ pub fn build_segment<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     let plan = work.plan(&laid, &starts, options)?;
     drop(starts);
     work.sort(&laid, &plan, options, progress)?;
+    let bounds: Vec<usize> = plan.ranks.iter().map(|ranks| ranks.start).collect();
     drop(plan);
-    work.finish(folder, &laid, options.threads)
+    work.finish(folder, &laid, &bounds, options.threads)
 }
 
 /// The files of a build under way.
@@ -383,20 +388,33 @@ impl Work {
         })
     }
 
-    /// Where a group's entries and its keys of the guide lie in the file.
-    fn places(laid: &Laid, ranks: &Range<usize>) -> [Range<usize>; 2] {
+    /// Where entries of these ranks lie in the file, with those cells of marks and those tops that are theirs alone. The first mark of a group is not known to it.
+    fn places(laid: &Laid, ranks: &Range<usize>, is_first_known: bool) -> [Range<usize>; 3] {
         let within = |section, bytes: usize, from: usize, to: usize| {
             let first = laid.counts.range(section).start;
-            first + bytes * from..first + bytes * to
+            first + bytes * from..first + bytes * to.max(from)
         };
-        let guide = within(Section::Guide, 8, ranks.start.div_ceil(GUIDE_STRIDE), ranks.end.div_ceil(GUIDE_STRIDE));
-        [within(Section::Array, 4, ranks.start, ranks.end), guide]
+        let cells = Self::cells(laid, ranks, is_first_known);
+        [
+            within(Section::Array, 4, ranks.start, ranks.end),
+            within(Section::Marks, CELL_BYTES, cells.start, cells.end),
+            within(Section::Tops, TOP_KEY_BYTES, ranks.start.div_ceil(TOP_STRIDE), ranks.end.div_ceil(TOP_STRIDE)),
+        ]
+    }
+
+    /// The cells whose marks both are of these ranks, and known to them.
+    fn cells(laid: &Laid, ranks: &Range<usize>, is_first_known: bool) -> Range<usize> {
+        let (first, end) = (ranks.start.div_ceil(MARK_STRIDE), ranks.end.div_ceil(MARK_STRIDE));
+        let is_last = ranks.end == laid.counts.entries;
+        let end = if is_last { cells_len(laid.counts.entries) } else { end / 2 };
+        let first = if is_first_known { first.div_ceil(2) } else { first / 2 + 1 };
+        first..end.max(first)
     }
 
     /// Whether what a group wrote is still there.
     fn stands(&self, laid: &Laid, plan: &Plan, group: u32, digest: &[u8; 32]) -> bool {
         let ranks = usize::try_from(group).ok().and_then(|group| plan.ranks.get(group));
-        ranks.is_some_and(|ranks| self.digest(Self::places(laid, ranks)).is_ok_and(|got| got == *digest))
+        ranks.is_some_and(|ranks| self.digest(Self::places(laid, ranks, ranks.start == 0)).is_ok_and(|got| got == *digest))
     }
 
     fn digest<const N: usize>(&self, ranges: [Range<usize>; N]) -> io::Result<[u8; 32]> {
@@ -420,20 +438,25 @@ impl Work {
             self.sort_large(&text, laid, plan, group)?;
         } else {
             let starts = plan.spill.read(&plan.extents[group]).map_err(failed)?;
-            let ordered = sort::order(starts, &text, &plan.code, ranks.start, GUIDE_STRIDE).map_err(failed)?;
-            self.write_group(laid, ranks, &ordered)?;
+            let ordered = sort::order(starts, &text, &plan.code, Some(ranks.start)).map_err(failed)?;
+            self.write_group(laid, ranks, &ordered, ranks.start == 0)?;
         }
-        self.digest(Self::places(laid, ranks)).map_err(failed)
+        self.digest(Self::places(laid, ranks, ranks.start == 0)).map_err(failed)
     }
 
-    fn write_group(&self, laid: &Laid, ranks: &Range<usize>, ordered: &Ordered) -> Result<(), BuildFileError> {
-        let [array, guide] = Self::places(laid, ranks);
+    fn write_group(&self, laid: &Laid, ranks: &Range<usize>, ordered: &Ordered, is_first_known: bool) -> Result<(), BuildFileError> {
+        let [array, marks, tops] = Self::places(laid, ranks, is_first_known);
         for (entries, number) in ordered.starts.chunks(CHUNK_BYTES / 4).zip(0..) {
-            let bytes: Vec<u8> = entries.iter().flat_map(|start| start.to_le_bytes()).collect();
-            self.write(array.start + number * CHUNK_BYTES, &bytes)?;
+            let bytes: Vec<[u8; 4]> = entries.iter().map(|start| start.to_le_bytes()).collect();
+            self.write(array.start + number * CHUNK_BYTES, bytes.as_flattened())?;
         }
-        let bytes: Vec<u8> = ordered.guide.iter().flat_map(|key| key.to_le_bytes()).collect();
-        self.write(guide.start, &bytes)
+        let first = ranks.start.div_ceil(MARK_STRIDE);
+        let mark = |place: usize| ordered.marks.get(place - first).copied().unwrap_or(0);
+        let bytes: Vec<u8> =
+            Self::cells(laid, ranks, is_first_known).flat_map(|number| cell([2 * number, 2 * number + 1].map(mark))).collect();
+        self.write(marks.start, &bytes)?;
+        let bytes: Vec<u8> = ordered.tops.iter().flat_map(|key| key.to_le_bytes()).collect();
+        self.write(tops.start, &bytes)
     }
 
     /// A group that no key divides, and that memory does not hold: slices in order on the disk, then merged.
@@ -447,24 +470,71 @@ impl Work {
         let mut runs = Runs::new(file);
         for extents in spill::slices(&plan.extents[group], plan.held) {
             let starts = plan.spill.read(extents).map_err(failed)?;
-            runs.push(&sort::order(starts, text, &plan.code, 0, usize::MAX / 2).map_err(failed)?).map_err(failed)?;
+            runs.push(&sort::order(starts, text, &plan.code, None).map_err(failed)?).map_err(failed)?;
         }
         let mut rank = ranks.start;
-        let mut piece = Ordered::default();
-        runs.merge(text, |start, key| {
-            if rank.is_multiple_of(GUIDE_STRIDE) {
-                piece.guide.push(key);
+        let (mut piece, mut last) = (Ordered::default(), Vec::new());
+        // Pieces but the first begin with a cell, of marks that are known.
+        let write = |rank: usize, piece: &Ordered| {
+            let own = rank - piece.starts.len()..rank;
+            self.write_group(laid, &own, piece, own.start == 0 || own.start != ranks.start)
+        };
+        runs.merge(text, |start, window| {
+            if rank.is_multiple_of(MARK_STRIDE) {
+                piece.marks.push(if last.is_empty() { 0 } else { parting(&last, window) });
+                last = window.to_vec();
+            }
+            if rank.is_multiple_of(TOP_STRIDE) {
+                piece.tops.push(top_key(window));
             }
             piece.starts.push(start);
             rank += 1;
-            if piece.starts.len() == CHUNK_BYTES / 4 {
-                let piece = std::mem::take(&mut piece);
-                self.write_group(laid, &(rank - piece.starts.len()..rank), &piece).map_err(io::Error::other)?;
+            if rank.is_multiple_of(CHUNK_BYTES / 4) {
+                write(rank, &std::mem::take(&mut piece)).map_err(io::Error::other)?;
             }
             Ok(())
         })
         .map_err(failed)?;
-        self.write_group(laid, &(rank - piece.starts.len()..rank), &piece)
+        write(rank, &piece)
+    }
+
+    /// The window at a rank.
+    fn window(&self, laid: &Laid, rank: usize) -> io::Result<[u8; WINDOW]> {
+        let (mut start, mut window) = ([0; 4], [0; WINDOW]);
+        self.file.read_exact_at(&mut start, as_u64(laid.counts.range(Section::Array).start + 4 * rank))?;
+        self.text(laid).window(u32::from_le_bytes(start), &mut window)?;
+        Ok(window)
+    }
+
+    /// Writes the cells of marks that no group knows whole: those in which one begins.
+    fn join_marks(&self, laid: &Laid, bounds: &[usize]) -> io::Result<()> {
+        let (entries, section) = (laid.counts.entries, laid.counts.range(Section::Marks).start);
+        let mark = |place: usize| match MARK_STRIDE * place {
+            0 => Ok(0),
+            rank if rank < entries => Ok(parting(&self.window(laid, rank - MARK_STRIDE)?, &self.window(laid, rank)?)),
+            _ => Ok::<_, io::Error>(0),
+        };
+        let mut joined: Vec<usize> = bounds.iter().filter(|rank| **rank > 0).map(|rank| rank.div_ceil(MARK_STRIDE) / 2).collect();
+        joined.dedup();
+        for number in joined.into_iter().filter(|number| *number < cells_len(entries)) {
+            self.file.write_all_at(&cell([mark(2 * number)?, mark(2 * number + 1)?]), as_u64(section + CELL_BYTES * number))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the marks of tops, which follow from those between them.
+    fn mark_tops(&self, laid: &Laid) -> io::Result<()> {
+        let (tops, between) = (tops_len(laid.counts.entries), TOP_STRIDE / MARK_STRIDE / 2 * CELL_BYTES);
+        let (cells, at_once) = (laid.counts.range(Section::Marks), CHUNK_BYTES / between);
+        let mut marks = vec![0; 2 * tops.min(1)];
+        for first in (0..tops.saturating_sub(1)).step_by(at_once) {
+            let count = at_once.min(tops - 1 - first) + 1;
+            let from = cells.start + first * between;
+            let mut bytes = vec![0; (cells.end - from).min((count - 1) * between + CELL_BYTES)];
+            self.file.read_exact_at(&mut bytes, as_u64(from))?;
+            marks.extend(Marks::new(&bytes).of_tops(count).flat_map(u16::to_le_bytes));
+        }
+        self.file.write_all_at(&marks, as_u64(laid.counts.range(Section::Tops).start + TOP_KEY_BYTES * tops))
     }
 
     /// What follows from the array: all threads but this one hash its pieces, and this one folds what they come to.
@@ -495,7 +565,7 @@ impl Work {
     }
 
     /// The digest of each section.
-    fn digests(&self, laid: &Laid, threads: NonZeroUsize) -> io::Result<[[u8; 32]; 8]> {
+    fn digests(&self, laid: &Laid, threads: NonZeroUsize) -> io::Result<[[u8; 32]; SECTIONS]> {
         // The two long ones first.
         let next = Mutex::new(
             [Section::Text, Section::Array]
@@ -512,13 +582,14 @@ impl Work {
             all.extend(others.into_iter().map(|other| other.join().expect("hashing does not panic")));
             all.into_iter().collect()
         });
-        let mut digests = [[0; 32]; 8];
+        let mut digests = [[0; 32]; SECTIONS];
         all?.into_iter().flatten().for_each(|(section, digest)| digests[section as usize] = digest);
         Ok(digests)
     }
 
     /// Writes what follows from text and array, the header last, and gives the file its name.
-    fn finish(self, folder: &Path, laid: &Laid, threads: NonZeroUsize) -> Result<PathBuf, BuildFileError> {
+    fn finish(self, folder: &Path, laid: &Laid, bounds: &[usize], threads: NonZeroUsize) -> Result<PathBuf, BuildFileError> {
+        self.join_marks(laid, bounds).and_then(|()| self.mark_tops(laid)).map_err(|error| self.failed(error))?;
         let summary = self.summary(laid, threads).map_err(|error| self.failed(error))?;
         let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();
         let sections: [(Section, &[u8]); 5] = [

@@ -4,6 +4,8 @@
 //! pair after the other, compares as the windows do. A frequent pair takes fewer bits than two bytes have, so a key of codes
 //! says more of a window than one of bytes. Which code it is decides how soon windows are told apart and nothing else.
 
+use crate::index::as_index;
+
 /// All pairs.
 const PAIRS: usize = 1 << 16;
 /// Bits of the longest code.
@@ -11,9 +13,31 @@ const LONGEST: u32 = 24;
 /// What is said whole of a window that is said to its end.
 pub(super) const ENDED: u8 = 0;
 
+/// Bits by which a code is looked up.
+const LOOKED_UP: u32 = 12;
+
 /// A code: of each pair the bits of it, highest first, and in the lowest byte how many they are.
 #[derive(Debug)]
-pub(super) struct Code(Vec<u32>);
+pub(super) struct Code {
+    codes: Vec<u32>,
+    /// Of whatever bits a code begins with, how many codes are below those and zeros.
+    below: Vec<u32>,
+}
+
+/// Where two windows part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// In this bit.
+    Bit(u16),
+    /// In the pair behind so many, of which not all is said.
+    Pair(u8),
+}
+
+/// In which bit two windows part that differ in a pair, behind so many that are the same.
+pub(super) fn parting_bit(pairs: u8, a: u16, b: u16) -> u16 {
+    let bits = u32::from(pairs) * u16::BITS + (a ^ b).leading_zeros();
+    u16::try_from(bits).expect("a window has 2,048 bits")
+}
 
 impl Code {
     /// A code for text whose pairs of neighbours are so frequent: one count for each of the 65,536 pairs, the first byte being the higher one.
@@ -46,7 +70,35 @@ impl Code {
             left.push((first, middle, bits, length + 1));
             left.push((middle, end, bits | 1 << (31 - length), length + 1));
         }
-        Self(codes)
+        let below = (0..=1 << LOOKED_UP).map(|first: u32| codes.partition_point(|code| code >> 8 < first << (LONGEST - LOOKED_UP)));
+        let below = below.map(|count| u32::try_from(count).expect("there are 65,536 pairs")).collect();
+        Self { codes, below }
+    }
+
+    /// The pair whose code these bits begin with, and the length of that.
+    fn read(&self, bits: u128) -> (u16, u32) {
+        let bits = u32::try_from(bits >> (u128::BITS - LONGEST)).expect("a code has so many bits");
+        let first = usize::try_from(bits >> (LONGEST - LOOKED_UP)).expect("a few bits");
+        let [from, to] = [self.below[first], self.below[first + 1]].map(as_index);
+        let up_to = from + self.codes[from..to].partition_point(|code| code >> 8 <= bits);
+        let pair = up_to.saturating_sub(1);
+        (u16::try_from(pair).expect("there are 65,536 pairs"), self.codes[pair] & 0xff)
+    }
+
+    /// Where two windows part of which other codes are written, so many bits of each, the highest.
+    pub(super) fn parting(&self, a: u128, b: u128, written: u32) -> Parting {
+        let differs = (a ^ b).leading_zeros();
+        let (mut at, mut pairs) = (0, 0);
+        loop {
+            let (pair, length) = self.read(a << at);
+            if at + length > differs {
+                let (other, also) = self.read(b << at);
+                let is_said = at + length.max(also) <= written;
+                return if is_said { Parting::Bit(parting_bit(pairs, pair, other)) } else { Parting::Pair(pairs) };
+            }
+            at += length;
+            pairs += 1;
+        }
     }
 
     /// Writes what `window` begins with, up to its first zero byte: as much as `out` holds, the lowest `unused` bits of its last word left zero. At least
@@ -58,7 +110,7 @@ impl Code {
         for pair in window.as_chunks().0 {
             // Nothing counts behind a zero.
             let pair = if pair[0] == 0 { 0 } else { u16::from_be_bytes(*pair) };
-            let coded = self.0[usize::from(pair)];
+            let coded = self.codes[usize::from(pair)];
             let (bits, length) = (u64::from(coded & !0xff) << u32::BITS, coded & 0xff);
             word |= bits >> (u64::BITS - free);
             if place == last && length > free - unused {
@@ -110,6 +162,7 @@ mod tests {
     use types::text::WINDOW;
 
     use super::*;
+    use crate::index::parting;
 
     fn ended(window: &[u8]) -> &[u8] {
         &window[..window.iter().position(|byte| *byte == 0).unwrap_or(window.len())]
@@ -136,6 +189,20 @@ mod tests {
             };
             let ((first, said), (second, also)) = (written(&a), written(&b));
             let order = ended(&a).cmp(ended(&b));
+            if words == 2 && first != second {
+                let number = |of: &[u64]| u128::from(of[0]) << 64 | u128::from(of[1]);
+                let expected = parting(&a, &b);
+                match code.parting(number(&first), number(&second), 128 - unused) {
+                    Parting::Bit(bit) => prop_assert_eq!(bit, expected),
+                    Parting::Pair(pairs) => {
+                        let pair = |window: &[u8]| {
+                            let bytes = ended(window).iter().copied().chain([0; 2]).skip(2 * usize::from(pairs)).collect::<Vec<u8>>();
+                            u16::from_be_bytes([bytes[0], bytes[1]])
+                        };
+                        prop_assert_eq!(parting_bit(pairs, pair(&a), pair(&b)), expected);
+                    }
+                }
+            }
             if first == second {
                 prop_assert_eq!(said, also);
                 let whole = 2 * usize::from(said);
@@ -157,7 +224,7 @@ mod tests {
             })
             .collect();
         for counts in [vec![0; PAIRS], steep, fibonacci] {
-            let Code(codes) = Code::of(&counts);
+            let Code { codes, .. } = Code::of(&counts);
             let mut next = 0_u64;
             for code in codes {
                 let (bits, length) = (u64::from(code >> 8), code & 0xff);

@@ -7,15 +7,16 @@ use std::{convert::Infallible, ops::Range};
 use types::{
     id::{Address, Hash32},
     merkle::{self, Crown, Growing},
-    text::{self, LEAF_STRIDE, leaf_count, leaf_range, salted_digests},
+    text::{self, LEAF_STRIDE, WINDOW, leaf_count, leaf_range, salted_digests},
 };
 
 use super::{
     array::Array,
     bytes::Bytes,
-    format::{ARRAY_STRIDE, Counts, GUIDE_STRIDE, HEADER_BYTES, Header, Label, PADDING, Section, SegmentId},
+    format::{ARRAY_STRIDE, Counts, HEADER_BYTES, Header, Label, PADDING, SECTIONS, Section, SegmentId},
+    marks::{MARK_STRIDE, Marking},
     minimum::Minima,
-    order::{as_index, key_at, sorted},
+    order::{as_index, sorted},
     rows::Contribution,
     salted,
     segment::{SEGMENT_BYTES_MAX, Segment, as_u64},
@@ -344,14 +345,9 @@ impl Laid {
     }
 
     /// The header over these roots and digests of sections.
-    pub(crate) fn header(&self, array_root: Hash32, digests: [[u8; 32]; 8]) -> Header {
+    pub(crate) fn header(&self, array_root: Hash32, digests: [[u8; 32]; SECTIONS]) -> Header {
         Header { counts: self.counts, text_root: self.text_tree.root(), array_root, id: self.id, digests }
     }
-}
-
-/// The key of the guide for the window at `start`.
-fn guide_key(padded: &[u8], start: u32) -> [u8; 8] {
-    key_at(padded, as_index(start)).to_le_bytes()
 }
 
 /// An offset or a number in a segment.
@@ -386,14 +382,18 @@ pub(super) fn build(entries: &[Entry<'_>], first_row: u64) -> Result<Segment, Bu
     };
     let Ok(summary) = laid.summary((0..laid.pieces()).map(piece));
     let text = &bytes[laid.counts.range(Section::Text)];
-    let guide: Vec<u8> = Array::new(&array).iter().step_by(GUIDE_STRIDE).flat_map(|start| guide_key(text, start)).collect();
+    let mut marking = Marking::default();
+    let window = |start: u32| &text[as_index(start)..][..WINDOW];
+    Array::new(&array).iter().step_by(MARK_STRIDE).for_each(|start| marking.push(window(start)));
+    let (marks, tops) = marking.finish();
     let minima: Vec<u8> = summary.minima.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let tail: [(Section, &[u8]); 7] = [
+    let tail: [(Section, &[u8]); SECTIONS - 1] = [
         (Section::Contributions, &laid.contributions),
         (Section::Documents, &laid.documents),
         (Section::TextTree, laid.text_tree.digests().as_flattened()),
         (Section::Array, &array),
-        (Section::Guide, &guide),
+        (Section::Marks, &marks),
+        (Section::Tops, &tops),
         (Section::Minima, &minima),
         (Section::ArrayTree, summary.tree.digests().as_flattened()),
     ];

@@ -10,14 +10,6 @@ pub(crate) use crate::disk::Asked;
 #[derive(Debug, Default)]
 pub(crate) struct Asked {}
 
-#[cfg(not(feature = "disk"))]
-impl Asked {
-    #[expect(clippy::unused_self, reason = "what lies on a disk is asked")]
-    pub(crate) const fn is_cold(&self) -> bool {
-        false
-    }
-}
-
 /// The bytes of a segment.
 pub(crate) enum Bytes {
     /// Here.
@@ -33,6 +25,15 @@ impl Bytes {
             Self::Memory(bytes) => bytes,
             #[cfg(feature = "disk")]
             Self::Mapped(map) => map.as_slice(),
+        }
+    }
+
+    /// Whether they lie in a file.
+    pub(crate) const fn is_mapped(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            #[cfg(feature = "disk")]
+            Self::Mapped(_) => true,
         }
     }
 

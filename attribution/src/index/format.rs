@@ -1,4 +1,4 @@
-//! The form of a segment, the same in memory and in a file: a header, then eight sections whose places follow from four counts.
+//! The form of a segment, the same in memory and in a file: a header, then nine sections whose places follow from four counts.
 //!
 //! | section | bytes | per byte of prose, a word start every 5.5 |
 //! |---|---|---|
@@ -7,13 +7,14 @@
 //! | documents | first byte of each row, 4 each | 0.002 |
 //! | text tree | 32 for every 1,024 of text, and as much above | 0.0625 |
 //! | array | 4 for each word start | 0.727 |
-//! | guide | 8 for every 32nd entry | 0.045 |
+//! | marks | 1.5 for every fourth entry | 0.068 |
+//! | tops | 18 for every 1,024th entry | 0.003 |
 //! | minima | 4 for every 64th entry, a table over every 4,096th | 0.012 |
 //! | array tree | 32 for every 240 entries, and as much above | 0.048 |
 //!
 //! 1.9 in all. A segment of a private Datanet has the salts of its contributions behind their records, 32 bytes each. Numbers are little-endian. Each section begins at a multiple of 64, and its digest counts what fills it up. Nothing in a header
 //! says where a section lies or how long a file is: it could only say so wrongly. Header: magic, mode (0: plain, 1: salted), four counts, text root, array
-//! root, identifier, eight BLAKE3 digests, zeros, and BLAKE3 of all that.
+//! root, identifier, nine BLAKE3 digests, zeros, and BLAKE3 of all that. The last byte of the magic is the form's number: a file of another form is built again.
 
 use std::ops::Range;
 
@@ -23,7 +24,13 @@ use types::{
     text::{LEAF_STRIDE, WINDOW},
 };
 
-use super::{ARRAY_LEAF_ENTRIES, minimum::minima_len, salted::SALT_BYTES, segment::as_u64};
+use super::{
+    ARRAY_LEAF_ENTRIES,
+    marks::{CELL_BYTES, TOP_BYTES, cells_len, tops_len},
+    minimum::minima_len,
+    salted::SALT_BYTES,
+    segment::as_u64,
+};
 
 /// Bytes before the first section.
 pub(crate) const HEADER_BYTES: usize = 4_096;
@@ -33,15 +40,17 @@ pub(crate) const PADDING: usize = WINDOW;
 const ALIGNMENT: usize = 64;
 /// Bytes of one contribution's record.
 pub(crate) const CONTRIBUTION_BYTES: usize = 76;
-/// Entries between two keys of the guide.
-pub(crate) const GUIDE_STRIDE: usize = 32;
 /// Entries from one array leaf to the next: one less than a leaf holds, so that neighbours always stand in one.
 pub(crate) const ARRAY_STRIDE: usize = ARRAY_LEAF_ENTRIES - 1;
-/// First bytes of every segment of this form.
-const MAGIC: &[u8; 8] = b"TRIBSEG\x01";
+/// First bytes of every segment, and of one of this form.
+const KIND: &[u8; 7] = b"TRIBSEG";
+const MAGIC: &[u8; 8] = b"TRIBSEG\x02";
 const DIGEST_BYTES: usize = 32;
 /// Bytes of the header that say something: magic, mode, counts, two roots, the identifier, digests.
 const SAID_BYTES: usize = 8 + 8 + 4 * 8 + 3 * DIGEST_BYTES + Section::ALL.len() * DIGEST_BYTES;
+
+/// How many sections there are.
+pub(crate) const SECTIONS: usize = 9;
 
 /// A part of a segment's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +65,10 @@ pub enum Section {
     TextTree,
     /// Word starts in their order.
     Array,
-    /// First bytes of what every 32nd entry points at.
-    Guide,
+    /// In which bit every fourth window differs from the fourth before it.
+    Marks,
+    /// What every 1,024th window begins with, and such a mark.
+    Tops,
     /// Smallest entries of blocks.
     Minima,
     /// Upper levels of the tree of array leaves.
@@ -65,8 +76,17 @@ pub enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Text, Self::Contributions, Self::Documents, Self::TextTree, Self::Array, Self::Guide, Self::Minima, Self::ArrayTree];
+    pub(crate) const ALL: [Self; SECTIONS] = [
+        Self::Text,
+        Self::Contributions,
+        Self::Documents,
+        Self::TextTree,
+        Self::Array,
+        Self::Marks,
+        Self::Tops,
+        Self::Minima,
+        Self::ArrayTree,
+    ];
 
     const fn place(self) -> usize {
         self as usize
@@ -81,7 +101,8 @@ impl std::fmt::Display for Section {
             Self::Documents => "documents",
             Self::TextTree => "text tree",
             Self::Array => "array",
-            Self::Guide => "guide",
+            Self::Marks => "marks",
+            Self::Tops => "tops",
             Self::Minima => "minima",
             Self::ArrayTree => "array tree",
         })
@@ -207,7 +228,8 @@ impl Counts {
             Section::Documents => self.documents * 4,
             Section::TextTree => crown_len(as_u64(self.text_leaves())) * DIGEST_BYTES,
             Section::Array => self.entries * 4,
-            Section::Guide => self.entries.div_ceil(GUIDE_STRIDE) * 8,
+            Section::Marks => cells_len(self.entries) * CELL_BYTES,
+            Section::Tops => tops_len(self.entries) * TOP_BYTES,
             Section::Minima => minima_len(self.entries) * 4,
             Section::ArrayTree => crown_len(as_u64(self.array_leaves())) * DIGEST_BYTES,
         }
@@ -240,7 +262,7 @@ pub(crate) struct Header {
     pub(crate) array_root: Hash32,
     pub(crate) id: SegmentId,
     /// BLAKE3 of each section.
-    pub(crate) digests: [[u8; DIGEST_BYTES]; 8],
+    pub(crate) digests: [[u8; DIGEST_BYTES]; SECTIONS],
 }
 
 impl Header {
@@ -262,7 +284,8 @@ impl Header {
         let header =
             bytes.get(..HEADER_BYTES).ok_or_else(|| FormatError::Length { expected: as_u64(HEADER_BYTES), got: as_u64(bytes.len()) })?;
         if !header.starts_with(MAGIC) {
-            return Err(FormatError::Header("it does not begin as one"));
+            let is_other = header.starts_with(KIND);
+            return Err(FormatError::Header(if is_other { "it is of another version's form" } else { "it does not begin as one" }));
         }
         let (said, sum) = header.split_at(HEADER_BYTES - DIGEST_BYTES);
         if blake3::hash(said).as_bytes() != sum {

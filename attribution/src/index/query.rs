@@ -1,21 +1,22 @@
 //! Where a text stands in a segment: counting, finding, the longest match, alone and for many texts at once.
 //!
-//! The guide holds what every 32nd entry begins with: two searches in it, which lie in a few pages (49 MB per GiB of text), leave 32 entries
-//! unless more begin with the same eight bytes. So five probes of array and text remain of some 27, each of which may be a page that is not in
-//! memory. Many texts are searched in lock step, first in the guide, then in the array: a first pass reads all entries, a second all windows, so that waits
-//! for memory overlap, and those for a disk too: what is not in memory is asked for at once before it is read ([`super::bytes`]).
+//! Tops and marks ([`super::marks`]) tell of every fourth window which one a pattern shares most with, and that one is read: so the pattern's place is known
+//! but for three entries, of which two are looked at. A longest match is what is shared with one of those that were looked at: any other shares no more. Tops stay in memory,
+//! 256 marks lie together, and so do the four entries: four or five places of a file are read for a word, of some fifteen that comparing windows alone would read.
+//! Many texts are searched in lock step: a first pass reads all entries, a second all windows, so that waits for memory overlap, and those for a disk too: what is not
+//! in memory is asked for at once before it is read ([`super::bytes`]).
 //!
-//! Where a text's last place stands is looked for from its first on, in steps that double: most that are searched stand in few places, of very many that
-//! begin with the same eight bytes.
+//! Where a text's last place stands the marks tell as well: of windows that begin alike each has a mark beyond that.
 
-use std::ops::Range;
+use std::{hint::black_box, ops::Range};
 
 use types::text::WINDOW;
 
 use super::{
     bytes::Asked,
-    format::{GUIDE_STRIDE, Section},
-    order::{KEY_BYTES, as_index, key_of},
+    format::Section,
+    marks::{CELL_BYTES, MARK_STRIDE, TOP_MARKS, TOP_STRIDE, is_set, parting, settled, shared},
+    order::as_index,
     segment::Segment,
 };
 
@@ -32,54 +33,62 @@ fn zero_in(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == 0)
 }
 
-/// Length of the common prefix.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// The smallest and the largest key of windows that begin with the pattern's first eight bytes.
-fn keys(pattern: &[u8]) -> (u64, u64) {
-    let filled = |fill: u8| {
-        let mut bytes = [fill; KEY_BYTES];
-        bytes.iter_mut().zip(pattern).for_each(|(place, byte)| *place = *byte);
-        bytes
-    };
-    (key_of(filled(0)), u64::from_be_bytes(filled(u8::MAX)))
+/// Where a pattern belongs among the marked windows.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    /// How many of them are before it.
+    place: usize,
+    /// Bytes that it shares with one of them, of all of them the most.
+    longest: usize,
 }
 
 impl Segment {
-    /// Keys of the guide that are before something; those up to `from` are, and it is likely that few more are.
-    fn guided(&self, from: usize, is_before: impl Fn(u64) -> bool) -> usize {
-        let guide = self.guide();
-        partition(Open::near(from..guide.len()), |place| guide.get(place).is_some_and(|bytes| is_before(u64::from_le_bytes(*bytes))))
+    /// How many marked windows there are.
+    fn marked(&self) -> usize {
+        self.array().len().div_ceil(MARK_STRIDE)
     }
 
-    /// Likewise of many, each of which is open between two keys.
-    fn guided_all(&self, asked: &mut Asked, open: Vec<Open>, is_before: impl Fn(usize, u64) -> bool) -> Vec<usize> {
-        let guide = self.guide();
-        let want = |probes: &mut [Probe]| self.want(asked, Section::Guide, probes.iter().map(|probe| KEY_BYTES * probe.rank), KEY_BYTES);
-        let is_before = |probe: &Probe| guide.get(probe.rank).is_some_and(|bytes| is_before(probe.number, u64::from_le_bytes(*bytes)));
-        partition_all(open, want, is_before)
+    /// The marked windows among which a pattern belongs that so many tops are before: those from the last of these tops up to the next.
+    fn among(&self, tops: usize) -> Range<usize> {
+        let first = tops.saturating_sub(1) * TOP_MARKS;
+        first..(first + TOP_MARKS + 1).min(self.marked())
     }
 
-    /// Ranks between which the first window lies that is not below `pattern`: all before the first are, the last is not, or is the end.
-    fn lower_bounds(&self, pattern: &[u8]) -> Range<usize> {
-        let (least, _) = keys(pattern);
-        let below = self.guide().partition_point(|bytes| u64::from_le_bytes(*bytes) < least);
-        self.between(below, self.guided(below, |key| key <= least))
+    /// The ranks between the marked windows where so many of them are before a pattern: the first window that is not stands there, or is the next.
+    fn between(&self, place: usize) -> Range<usize> {
+        let first = place.checked_sub(1).map_or(0, |last| last * MARK_STRIDE + 1);
+        first..(place * MARK_STRIDE).min(self.array().len()).max(first)
     }
 
-    /// The ranks between which it lies, given how many keys are below the pattern's least, and how many up to it.
-    fn between(&self, below: usize, past: usize) -> Range<usize> {
-        let last = (past * GUIDE_STRIDE).min(self.array().len());
-        let first = below.checked_sub(1).map_or(0, |below| below * GUIDE_STRIDE + 1);
-        first.min(last)..last
+    /// The bit in which `pattern` parts from the window at a rank.
+    fn parts(&self, rank: usize, pattern: &[u8]) -> u16 {
+        self.array().get(rank).map_or(0, |start| parting(self.window(start), pattern))
     }
 
-    /// Rank of the first window that is not below `pattern`.
-    fn lower(&self, pattern: &[u8]) -> usize {
-        let array = self.array();
-        partition(Open::all(self.lower_bounds(pattern)), |rank| array.get(rank).is_some_and(|start| self.window(start) < pattern))
+    fn meet(&self, pattern: &[u8]) -> Met {
+        let (tops, marks) = (self.tops(), self.marks());
+        let untold = tops.untold(pattern);
+        let before = if untold.is_empty() {
+            untold.start
+        } else {
+            let met = tops.likeliest(&untold, pattern);
+            settled(&untold, |top| tops.mark(top), met, self.parts(met * TOP_STRIDE, pattern), pattern)
+        };
+        let among = self.among(before);
+        let met = marks.likeliest(&among, pattern);
+        let parting = self.parts(met * MARK_STRIDE, pattern);
+        Met { place: settled(&among, |place| marks.get(place), met, parting, pattern), longest: shared(pattern, parting) }
+    }
+
+    /// Rank of the first window that is not below `pattern`, and bytes of the longest match with any.
+    fn lower(&self, pattern: &[u8], met: Met) -> (usize, usize) {
+        let mut longest = met.longest;
+        let rank = partition(Open::all(self.between(met.place)), |rank| {
+            let parting = self.parts(rank, pattern);
+            longest = longest.max(shared(pattern, parting));
+            is_set(pattern, parting)
+        });
+        (rank, longest)
     }
 
     /// Ranks of the array whose text starts with `pattern`: none if that holds a zero byte or more than 256.
@@ -87,27 +96,50 @@ impl Segment {
         if pattern.len() > WINDOW || zero_in(pattern).is_some() {
             return 0..0;
         }
+        let met = self.meet(pattern);
+        let run = self.run_top(pattern, met).map(|top| self.last_bounds(pattern, met, top));
+        self.fetch([self.between(met.place), run.as_ref().map_or(0..0, |open| open.ranks.clone())]);
+        let (first, longest) = self.lower(pattern, met);
+        if longest < pattern.len() {
+            return first..first;
+        }
+        let open = run.unwrap_or_else(|| Open::near(first..self.between(met.place).end.max(first)));
         let array = self.array();
-        let first = self.lower(pattern);
-        let past = self.guided(first.div_ceil(GUIDE_STRIDE), |key| key <= keys(pattern).1);
-        first..partition(self.last_bounds(first, past, pattern), |rank| {
-            array.get(rank).is_some_and(|start| self.window(start).starts_with(pattern))
-        })
+        first..partition(open, |rank| array.get(rank).is_some_and(|start| self.window(start).starts_with(pattern))).max(first)
     }
 
-    /// Where the first window lies that does not begin with `pattern`, given the first one that is not below it, and how many keys are up to the
-    /// pattern's most.
-    fn last_bounds(&self, first: usize, past: usize, pattern: &[u8]) -> Open {
-        let (least, _) = keys(pattern);
-        let last = (past * GUIDE_STRIDE).min(self.array().len()).max(first);
-        // Of a pattern that a key holds whole, the key alone tells.
-        let known = past
-            .checked_sub(1)
-            .filter(|place| pattern.len() <= KEY_BYTES && self.guide().get(*place).is_some_and(|key| u64::from_le_bytes(*key) >= least));
-        match known {
-            Some(place) => Open::all((place * GUIDE_STRIDE + 1).clamp(first, last)..last),
-            None => Open::near(first..last),
+    /// Reads a byte of each window at these ranks, which are few, so that they come from memory at once; not of a file, where each may be a page that is not there.
+    fn fetch(&self, ranks: [Range<usize>; 2]) {
+        if !self.is_mapped() {
+            let (array, text) = (self.array(), self.text());
+            let starts = ranks.into_iter().flat_map(|ranks| array.slice(ranks).iter());
+            black_box(starts.fold(0, |sum, start| sum ^ text.get(as_index(start)).copied().unwrap_or(0)));
         }
+    }
+
+    /// The last top up to which marked windows begin with `pattern`, or the one before them; nothing where no marked window does.
+    fn run_top(&self, pattern: &[u8], met: Met) -> Option<usize> {
+        if met.longest < pattern.len() {
+            return None;
+        }
+        let next = met.place.div_ceil(TOP_MARKS);
+        let ends_before = || (met.place + 1..=next * TOP_MARKS).any(|place| self.is_run_end(place, pattern));
+        if met.place < next * TOP_MARKS && ends_before() {
+            return Some(next.saturating_sub(1));
+        }
+        Some(self.tops().run_end(next, pattern).saturating_sub(1))
+    }
+
+    /// Whether the marked window at a place does not begin with `pattern`, as the one before it does.
+    fn is_run_end(&self, place: usize, pattern: &[u8]) -> bool {
+        place >= self.marked() || usize::from(self.marks().get(place)) < 8 * pattern.len()
+    }
+
+    /// Between which ranks the first window lies that does not begin with `pattern`, given the last top up to which marked ones do.
+    fn last_bounds(&self, pattern: &[u8], met: Met, top: usize) -> Open {
+        let from = (top * TOP_MARKS).max(met.place);
+        let end = (from + 1..=from + TOP_MARKS).find(|place| self.is_run_end(*place, pattern)).unwrap_or(from + TOP_MARKS);
+        Open::all(self.between(end.min(self.marked())))
     }
 
     /// How many word starts `pattern` stands at.
@@ -118,30 +150,19 @@ impl Segment {
     /// Bytes of the longest prefix of `pattern` (its first 256 bytes count) that stands at a word start; a zero byte stands nowhere.
     pub fn longest(&self, pattern: &[u8]) -> usize {
         let pattern = searched(pattern);
-        self.longest_beside(self.lower(pattern), pattern)
-    }
-
-    /// Bytes of the longest match, given the rank of the first window that is not below `pattern`: one of its two neighbours has it.
-    fn longest_beside(&self, rank: usize, pattern: &[u8]) -> usize {
-        let array = self.array();
-        let neighbours = [rank.checked_sub(1), Some(rank)].into_iter().flatten().filter_map(|rank| array.get(rank));
-        neighbours.map(|start| common(self.window(start), pattern)).max().unwrap_or(0)
+        let met = self.meet(pattern);
+        if met.longest == pattern.len() { met.longest } else { self.lower(pattern, met).1 }
     }
 
     /// [`Segment::longest`] of each pattern.
     pub fn longest_all(&self, patterns: &[&[u8]]) -> Vec<usize> {
         let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| searched(pattern)).collect();
         let mut asked = Asked::default();
-        let lowers = self.lower_all(&mut asked, &patterns);
-        let neighbours = |(number, rank): (usize, &usize)| [rank.checked_sub(1), Some(*rank)].map(|rank| Some((number, rank?)));
-        let ranks = lowers.iter().enumerate().flat_map(neighbours).flatten().filter(|(_, rank)| *rank < self.array().len());
-        let mut probes: Vec<Probe> = ranks.map(|(number, rank)| Probe { number, rank, start: u32::MAX }).collect();
-        self.look(&mut asked, &mut probes, WINDOW);
-        let mut longest = vec![0; patterns.len()];
-        for probe in probes {
-            longest[probe.number] = common(self.window(probe.start), patterns[probe.number]).max(longest[probe.number]);
-        }
-        longest
+        let met = self.meet_all(&mut asked, &patterns);
+        let is_left = |(met, pattern): &(&Met, &&[u8])| met.longest < pattern.len();
+        let open = met.iter().zip(&patterns).map(|of| if is_left(&of) { self.between(of.0.place) } else { 0..0 });
+        let open: Vec<Range<usize>> = open.collect();
+        self.lower_all(&mut asked, &patterns, &met, open).into_iter().map(|(_, longest)| longest).collect()
     }
 
     /// [`Segment::range`] of each pattern.
@@ -149,41 +170,78 @@ impl Segment {
         let is_searched = |pattern: &&[u8]| pattern.len() <= WINDOW && zero_in(pattern).is_none();
         let known: Vec<&[u8]> = patterns.iter().copied().filter(is_searched).collect();
         let mut asked = Asked::default();
-        let lowers = self.lower_all(&mut asked, &known);
-        let open = lowers.iter().map(|lower| Open::near(lower.div_ceil(GUIDE_STRIDE)..self.guide().len())).collect();
-        let past = self.guided_all(&mut asked, open, |number, key| key <= keys(known[number]).1);
-        let open = lowers.iter().zip(past).zip(&known).map(|((lower, past), pattern)| self.last_bounds(*lower, past, pattern)).collect();
-        let ends = self.narrow(&mut asked, open, |number, window| window.starts_with(known[number]));
-        let mut found = lowers.into_iter().zip(ends).map(|(lower, end)| lower..end);
+        let met = self.meet_all(&mut asked, &known);
+        let lowers = self.lower_all(&mut asked, &known, &met, met.iter().map(|met| self.between(met.place)).collect());
+        let tops: Vec<Option<usize>> = known.iter().zip(&met).map(|(pattern, met)| self.run_top(pattern, *met)).collect();
+        self.want_marks(&mut asked, tops.iter().flatten().map(|top| top * TOP_MARKS));
+        let bounds = |number: usize| {
+            let ((first, longest), met, pattern): (_, Met, &[u8]) = (lowers[number], met[number], known[number]);
+            match tops[number] {
+                _ if longest < pattern.len() => Open::all(first..first),
+                Some(top) => self.last_bounds(pattern, met, top),
+                None => Open::near(first..self.between(met.place).end.max(first)),
+            }
+        };
+        let ends = self.narrow(&mut asked, (0..known.len()).map(bounds).collect(), |number, window| window.starts_with(known[number]));
+        let mut found = lowers.into_iter().zip(ends).map(|((first, _), end)| first..end.max(first));
         patterns.iter().map(|pattern| if is_searched(pattern) { found.next().unwrap_or(0..0) } else { 0..0 }).collect()
     }
 
-    /// [`Segment::lower`] of each pattern.
-    fn lower_all(&self, asked: &mut Asked, patterns: &[&[u8]]) -> Vec<usize> {
-        let least: Vec<u64> = patterns.iter().map(|pattern| keys(pattern).0).collect();
-        let last = self.guide().len();
-        let below = self.guided_all(asked, vec![Open::all(0..last); patterns.len()], |number, key| key < least[number]);
-        // Few more are looked at: where none waits for a disk, one pattern after the other is quicker.
-        let past = if asked.is_cold() {
-            self.guided_all(asked, below.iter().map(|below| Open::near(*below..last)).collect(), |number, key| key <= least[number])
-        } else {
-            below.iter().zip(&least).map(|(below, least)| self.guided(*below, |key| key <= *least)).collect()
+    /// [`Segment::meet`] of each pattern.
+    fn meet_all(&self, asked: &mut Asked, patterns: &[&[u8]]) -> Vec<Met> {
+        let (tops, marks) = (self.tops(), self.marks());
+        let untold: Vec<Range<usize>> = patterns.iter().map(|pattern| tops.untold(pattern)).collect();
+        let mut before: Vec<usize> = untold.iter().map(|untold| untold.start).collect();
+        let open = untold.iter().enumerate().filter(|(_, untold)| !untold.is_empty());
+        let top = |(number, untold): (usize, &Range<usize>)| (number, tops.likeliest(untold, patterns[number]));
+        let met: Vec<(usize, usize)> = open.map(top).collect();
+        let mut probes: Vec<Probe> = met.iter().map(|(number, top)| Probe::at(*number, top * TOP_STRIDE)).collect();
+        self.look(asked, &mut probes);
+        for (Probe { number, start, .. }, (_, top)) in probes.into_iter().zip(met) {
+            let parting = parting(self.window(start), patterns[number]);
+            before[number] = settled(&untold[number], |top| tops.mark(top), top, parting, patterns[number]);
+        }
+        let among: Vec<Range<usize>> = before.into_iter().map(|tops| self.among(tops)).collect();
+        self.want_marks(asked, among.iter().map(|among| among.start));
+        let met = among.iter().zip(patterns).map(|(among, pattern)| marks.likeliest(among, pattern));
+        let met: Vec<usize> = met.collect();
+        let mut probes: Vec<Probe> = met.iter().enumerate().map(|(number, place)| Probe::at(number, place * MARK_STRIDE)).collect();
+        self.look(asked, &mut probes);
+        let settle = |(Probe { number, start, .. }, met): (Probe, usize)| {
+            let pattern = patterns[number];
+            let parting = parting(self.window(start), pattern);
+            Met { place: settled(&among[number], |place| marks.get(place), met, parting, pattern), longest: shared(pattern, parting) }
         };
-        let open = below.into_iter().zip(past).map(|(below, past)| Open::all(self.between(below, past))).collect();
-        self.narrow(asked, open, |number, window| window < patterns[number])
+        probes.into_iter().zip(met).map(settle).collect()
+    }
+
+    /// [`Segment::lower`] of each pattern, of which so many ranks are open.
+    fn lower_all(&self, asked: &mut Asked, patterns: &[&[u8]], met: &[Met], open: Vec<Range<usize>>) -> Vec<(usize, usize)> {
+        let mut longest: Vec<usize> = met.iter().map(|met| met.longest).collect();
+        let ranks = self.narrow(asked, open.into_iter().map(Open::all).collect(), |number, window| {
+            let parting = parting(window, patterns[number]);
+            longest[number] = longest[number].max(shared(patterns[number], parting));
+            is_set(patterns[number], parting)
+        });
+        ranks.into_iter().zip(longest).collect()
+    }
+
+    /// Says that the marks between two tops will be read from each of these places on.
+    fn want_marks(&self, asked: &mut Asked, places: impl Iterator<Item = usize> + Clone) {
+        self.want(asked, Section::Marks, places.map(|place| place / 2 * CELL_BYTES), (TOP_MARKS / 2 + 1) * CELL_BYTES);
     }
 
     /// The first of each range of ranks whose window is not before the pattern of that number.
-    fn narrow(&self, asked: &mut Asked, open: Vec<Open>, is_before: impl Fn(usize, &[u8]) -> bool) -> Vec<usize> {
-        partition_all(open, |probes| self.look(asked, probes, COMPARED), |probe| is_before(probe.number, self.window(probe.start)))
+    fn narrow(&self, asked: &mut Asked, open: Vec<Open>, mut is_before: impl FnMut(usize, &[u8]) -> bool) -> Vec<usize> {
+        partition_all(open, |probes| self.look(asked, probes), |probe| is_before(probe.number, self.window(probe.start)))
     }
 
-    /// Finds what entries stand at the ranks of these probes: all that is read for it, and then so many bytes of each window, is asked for at once.
-    fn look(&self, asked: &mut Asked, probes: &mut [Probe], bytes: usize) {
+    /// Finds what entries stand at the ranks of these probes: all that is read for it, and then what windows begin with, is asked for at once.
+    fn look(&self, asked: &mut Asked, probes: &mut [Probe]) {
         self.want(asked, Section::Array, probes.iter().map(|probe| 4 * probe.rank), 4);
         let array = self.array();
         probes.iter_mut().for_each(|probe| probe.start = array.get(probe.rank).unwrap_or(u32::MAX));
-        self.want(asked, Section::Text, probes.iter().map(|probe| as_index(probe.start)), bytes);
+        self.want(asked, Section::Text, probes.iter().map(|probe| as_index(probe.start)), COMPARED);
     }
 }
 
@@ -194,6 +252,12 @@ struct Probe {
     rank: usize,
     /// The entry there, once it is read.
     start: u32,
+}
+
+impl Probe {
+    const fn at(number: usize, rank: usize) -> Self {
+        Self { number, rank, start: u32::MAX }
+    }
 }
 
 /// Ranks of which a first part is before something, and what is known of where that ends: it is their start, their end or between.
@@ -234,11 +298,11 @@ impl Open {
 }
 
 /// [`partition`] of many ranges, step by step in all of them; `look` is told what will be looked at in a step.
-fn partition_all(mut open: Vec<Open>, mut look: impl FnMut(&mut [Probe]), is_before: impl Fn(&Probe) -> bool) -> Vec<usize> {
+fn partition_all(mut open: Vec<Open>, mut look: impl FnMut(&mut [Probe]), mut is_before: impl FnMut(&Probe) -> bool) -> Vec<usize> {
     let mut probes = Vec::with_capacity(open.len());
     loop {
         probes.clear();
-        probes.extend(open.iter().enumerate().filter_map(|(number, open)| Some(Probe { number, rank: open.next()?, start: u32::MAX })));
+        probes.extend(open.iter().enumerate().filter_map(|(number, open)| Some(Probe::at(number, open.next()?))));
         if probes.is_empty() {
             return open.into_iter().map(|open| open.ranks.start).collect();
         }
@@ -250,7 +314,7 @@ fn partition_all(mut open: Vec<Open>, mut look: impl FnMut(&mut [Probe]), is_bef
 }
 
 /// First of a range of which `is_before` does not hold; it holds of a first part of it.
-fn partition(mut open: Open, is_before: impl Fn(usize) -> bool) -> usize {
+fn partition(mut open: Open, mut is_before: impl FnMut(usize) -> bool) -> usize {
     while let Some(rank) = open.next() {
         open.told(rank, is_before(rank));
     }
@@ -288,6 +352,11 @@ mod tests {
         (first, first..first + many, windows.iter().map(|window| common(window, pattern)).max().unwrap_or(0))
     }
 
+    /// Length of the common prefix.
+    fn common(a: &[u8], b: &[u8]) -> usize {
+        a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    }
+
     #[test]
     fn searches_in_step_find_what_every_window_shows_in_texts_of_few_words() {
         let (mut before, mut fibonacci) = ("b ".to_owned(), "a ".to_owned());
@@ -320,7 +389,8 @@ mod tests {
             let all = segment.range_all(&patterns).into_iter().zip(segment.longest_all(&patterns));
             for ((pattern, (first, ranks, longest)), got) in patterns.iter().zip(expected).zip(all) {
                 let pattern_text = String::from_utf8_lossy(pattern);
-                assert_eq!((segment.lower(pattern), segment.range(pattern)), (first, ranks.clone()), "{pattern_text}");
+                let lower = segment.lower(pattern, segment.meet(pattern)).0;
+                assert_eq!((lower, segment.range(pattern)), (first, ranks.clone()), "{pattern_text}");
                 assert_eq!((got, segment.longest(pattern)), ((ranks, longest), longest), "{pattern_text}");
             }
         }

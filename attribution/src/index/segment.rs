@@ -16,8 +16,9 @@ use super::{
     array::Array,
     build::{self, BuildError, Entry, Source},
     bytes::{Asked, Bytes},
-    format::{ARRAY_STRIDE, Counts, FormatError, Header, PADDING, Section, SegmentId},
+    format::{ARRAY_STRIDE, Counts, FormatError, Header, PADDING, SECTIONS, Section, SegmentId},
     leaf::{ArrayLeaf, DocumentRow, Leaf, Opened, SegmentLeaf, TextLeaf},
+    marks::{Marks, Tops},
     minimum::RangeMinimum,
     order::as_index,
     rows::{Contribution, Contributions, Documents, Numbering},
@@ -36,11 +37,13 @@ pub struct Segment {
     numbering: Numbering,
     /// Of the rows as they are numbered now.
     document_tree: OnceLock<Crown>,
+    /// The tops of a file: every search asks them first.
+    tops: OnceLock<Vec<u8>>,
 }
 
 /// Where the sections lie.
 #[derive(Debug)]
-struct Places([Range<usize>; 8]);
+struct Places([Range<usize>; SECTIONS]);
 
 impl Places {
     fn of(counts: &Counts) -> Self {
@@ -98,7 +101,7 @@ impl Segment {
     pub(super) fn over(bytes: Bytes, header: Header, first_row: u64) -> Self {
         let places = Places::of(&header.counts);
         let numbering = Numbering { first_row, ..Numbering::default() };
-        Self { bytes, header, places, numbering, document_tree: OnceLock::new() }
+        Self { bytes, header, places, numbering, document_tree: OnceLock::new(), tops: OnceLock::new() }
     }
 
     /// Whether both trees' topmost digests make the header's roots.
@@ -227,9 +230,20 @@ impl Segment {
         Array::new(self.section(Section::Array))
     }
 
-    /// Every 32nd entry's first eight bytes.
-    pub(super) fn guide(&self) -> &[[u8; 8]] {
-        self.section(Section::Guide).as_chunks().0
+    /// Of every fourth window, from the one before.
+    pub(super) fn marks(&self) -> Marks<'_> {
+        Marks::new(self.section(Section::Marks))
+    }
+
+    /// Whether it lies in a file.
+    pub(super) const fn is_mapped(&self) -> bool {
+        self.bytes.is_mapped()
+    }
+
+    /// Every 1,024th window, in memory.
+    pub(super) fn tops(&self) -> Tops<'_> {
+        let section = || self.section(Section::Tops);
+        Tops::new(if self.is_mapped() { self.tops.get_or_init(|| section().to_vec()) } else { section() })
     }
 
     fn text_tree(&self) -> CrownView<'_> {
@@ -248,9 +262,9 @@ impl Segment {
         self.document_tree.get_or_init(|| Crown::over(self.documents().iter().map(|row| row.bytes())))
     }
 
-    /// Bytes it takes in memory; those of a mapped file are the system's.
+    /// Bytes it takes in memory; those of a mapped file are the system's, all but its tops.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.memory_bytes() + self.document_tree().memory_bytes()
+        self.bytes.memory_bytes() + self.document_tree().memory_bytes() + self.tops.get().map_or(0, Vec::capacity)
     }
 
     /// Numbers the rows from `first_row`, and gives each the number in the Datanet of its cluster's first row, where that is another.
@@ -263,8 +277,9 @@ impl Segment {
         }
     }
 
-    /// What it commits to when its text starts at `start` of the Datanet.
+    /// What it commits to when its text starts at `start` of the Datanet. Reads what every search needs: rows and tops.
     pub fn leaf(&self, start: u64) -> SegmentLeaf {
+        self.tops();
         SegmentLeaf {
             text: self.header.text_root,
             documents: self.document_tree().root(),
