@@ -195,7 +195,7 @@ pub(crate) fn run(names: &[String], seconds: Option<u32>) -> Result<()> {
             }
             Example(name) => {
                 execute(cargo().args(["build", "--workspace", "--bin", "tributary", "--example", name]))?;
-                let example = crate::shell::target().join("debug/examples").join(name);
+                let example = target().join("debug/examples").join(name);
                 execute(std::process::Command::new(example).env("TRIBUTARY_ANVIL", contracts::anvil()).env(variable, &count))?;
             }
             Oracle => oracle::compare(number()?)?,
@@ -210,7 +210,7 @@ pub(crate) fn run(names: &[String], seconds: Option<u32>) -> Result<()> {
                 _ if campaign.is_repeated => "rounds",
                 Fuzz => "seconds",
                 Hard => "MB",
-                Tests(..) | Program(_) | Oracle => "cases",
+                Tests(..) | Program(_) | Example(_) | Oracle => "cases",
             },
             start.elapsed().as_secs_f64()
         );
