@@ -451,7 +451,7 @@ impl Party {
     /// Waits for the end of its node, which somebody else has killed.
     ///
     /// # Panics
-    /// If it is not running, or outlives [`STOP_WAIT`].
+    /// If it is not running, or outlives a minute.
     pub async fn reap(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().unwrap_or_else(|| panic!("{} is not running", self.name));
         self.addresses = None;
